@@ -1,0 +1,72 @@
+"""What every data source returns: uint8 images and int32 labels, checked once at the edge."""
+
+import dataclasses
+
+import numpy as np
+
+
+class DataError(ValueError):
+    """A data set is missing, unreadable or not of the stated form; the message is one line."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """images uint8 [N, H, W, C], labels int32 [N]; an example's index is its row."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self):
+        return len(self.labels)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A named set with a train and a test split and labels 0..num_classes-1."""
+
+    name: str
+    train: Split
+    test: Split
+    num_classes: int
+
+
+def check_split(name: str, images: np.ndarray, labels: np.ndarray) -> Split:
+    """A Split of these arrays.
+
+    Args:
+      name: how messages call the pair, e.g. 'npz:a.npz train'.
+      images: uint8 [N, H, W] or [N, H, W, C], N > 0.
+      labels: integers [N].
+
+    Raises:
+      DataError: wrong dtype or shape; the message names it and what is allowed.
+    """
+    if images.dtype != np.uint8:
+        raise DataError(f'{name} images have dtype {images.dtype}; allowed: uint8 (0..255)')
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or images.shape[-1] not in (1, 3) or not len(images):
+        raise DataError(f'{name} images have shape {images.shape}; allowed: [N, H, W], [N, H, W, 1] or [N, H, W, 3], N > 0')
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise DataError(f'{name} labels have dtype {labels.dtype}; allowed: integers')
+    if labels.shape != images.shape[:1]:
+        raise DataError(f'{name} labels have shape {labels.shape}; allowed: {images.shape[:1]}, one per image')
+    return Split(np.ascontiguousarray(images), labels.astype(np.int32))
+
+
+def check_dataset(name: str, train: Split, test: Split, num_classes: int | None = None) -> Dataset:
+    """A Dataset of the two splits; `num_classes` defaults to the largest training label plus one.
+
+    Raises:
+      DataError: labels outside 0..num_classes-1, or image shapes that differ between the splits.
+    """
+    num_classes = int(train.labels.max()) + 1 if num_classes is None else num_classes
+    for split_name, split in (('train', train), ('test', test)):
+        low, high = int(split.labels.min()), int(split.labels.max())
+        if low < 0 or high >= num_classes:
+            raise DataError(f'{name} {split_name} labels run from {low} to {high}; allowed: 0..{num_classes - 1}')
+    if train.images.shape[1:] != test.images.shape[1:]:
+        raise DataError(
+            f'{name} test images have shape {test.images.shape[1:]}; allowed: {train.images.shape[1:]}, as in train'
+        )
+    return Dataset(name, train, test, num_classes)
