@@ -1,0 +1,51 @@
+"""Methods by name: one module per paper, and the baselines that several papers share."""
+
+import dataclasses
+import difflib
+import importlib
+
+from gjax import nets
+from gjax.methods.base import DataInfo, Method, State, build_optimizer
+from gjax.methods.classifier import Classifier, Evaluation
+
+METHODS = ('supervised', 'adversarial_training', 'trades', 'interpolated_adversarial_training', 'iaat')
+
+__all__ = ['METHODS', 'DataInfo', 'Method', 'State', 'build']
+
+
+def _options(section: str, given: dict, cls, reserved=()):
+    fields = [f.name for f in dataclasses.fields(cls) if f.name not in reserved]
+    for key, value in given.items():
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, 1)
+            hint = f' (did you mean {near[0]}?)' if near else ''
+            raise ValueError(f'{section}.{key} is {value!r}, but there is no such key{hint}; allowed: {", ".join(fields)}')
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+
+
+def build(config, info: DataInfo) -> Method:
+    """The method of `config` for data with these facts.
+
+    Args:
+      config: a mapping (ConfigDict or dict) with sections method (with 'name'), net (with 'name'), optimizer, evaluation.
+      info: facts about the data.
+
+    Raises:
+      ValueError: unknown name or key, value out of range; one line that says what is allowed.
+    """
+    config = config.to_dict() if hasattr(config, 'to_dict') else dict(config)
+    options = dict(config['method'])
+    name = options.pop('name')
+    if name not in METHODS:
+        near = difflib.get_close_matches(str(name), METHODS, 1)
+        hint = f' (did you mean {near[0]}?)' if near else ''
+        raise ValueError(f'method.name is {name!r}{hint}; allowed: {", ".join(METHODS)}')
+    cls = importlib.import_module(f'gjax.methods.{name}').METHOD
+    reserved = [f.name for f in dataclasses.fields(Classifier) if f.name != 'attack_batch_norm']
+    return cls(
+        net=nets.build(num_classes=info.num_classes, **config['net']),
+        optimizer=build_optimizer(config['optimizer'], info),
+        info=info,
+        evaluation=Evaluation(**_options('evaluation', config['evaluation'], Evaluation)),
+        **_options('method', options, cls, reserved),
+    )

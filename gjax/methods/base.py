@@ -1,0 +1,144 @@
+"""What every method shares: the state, the facts it knows about its data, and one masked optimiser update."""
+
+import dataclasses
+from typing import Any, Protocol
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from gjax import masks
+
+
+@flax.struct.dataclass
+class State:
+    """All that training changes, as one pytree; dicts are keyed by player ('classifier', 'generator', ...).
+
+    memory holds what a method remembers between steps (e.g. one radius per training example); rng never changes: the
+    randomness of step t is fold_in(rng, t).
+    """
+
+    step: jax.Array
+    rng: jax.Array
+    params: dict[str, Any]
+    batch_stats: dict[str, Any]
+    opt_state: dict[str, Any]
+    masks: dict[str, Any]
+    memory: dict[str, Any]
+
+    def step_rng(self):
+        """The key of the current step."""
+        return jax.random.fold_in(self.rng, self.step)
+
+
+@dataclasses.dataclass(frozen=True)
+class DataInfo:
+    """Facts about the training data that a method may depend on."""
+
+    num_classes: int
+    num_examples: int
+    steps_per_epoch: int
+    num_steps: int
+
+
+class Method(Protocol):
+    """A method's pure functions; everything here may be jitted.
+
+    Batches are {'image': float32 [B, H, W, C] in [0, 1], 'label': int32 [B], 'index': int32 [B]}.
+    """
+
+    def init(self, rng, batch) -> State:
+        """The state before the first step."""
+
+    def step(self, state: State, batch) -> tuple[State, dict[str, jax.Array]]:
+        """One step of the whole alternation, and scalar metrics: 'loss/PLAYER', 'grad_norm/PLAYER', ..."""
+
+    def evaluate(self, state: State, batch, *, rng) -> dict[str, jax.Array]:
+        """Cheap per-example results [B], during training."""
+
+    def final_evaluate(self, state: State, batch, *, rng) -> dict[str, jax.Array]:
+        """All per-example results [B] or [B, E], once at the end."""
+
+    def describe_example(self, state: State, batch) -> dict[str, jax.Array]:
+        """Per-example values [B] of training images, stored for figures."""
+
+
+def learning_rate_schedule(spec: dict, info: DataInfo):
+    """A learning rate per step from {'learning_rate', 'schedule', 'warmup_epochs', 'milestones', 'factor'}.
+
+    'constant'; 'cosine' to zero at the last step; 'steps': times `factor` at each epoch of `milestones`. A linear warm-up
+    from zero comes first.
+    """
+    peak, kind = spec['learning_rate'], spec.get('schedule', 'constant')
+    warmup = round(spec.get('warmup_epochs', 0) * info.steps_per_epoch)
+    if kind == 'constant':
+        main = optax.constant_schedule(peak)
+    elif kind == 'cosine':
+        main = optax.cosine_decay_schedule(peak, max(1, info.num_steps - warmup))
+    elif kind == 'steps':
+        factor = spec.get('factor', 0.1)
+        drops = {epoch * info.steps_per_epoch - warmup: factor for epoch in spec['milestones']}
+        main = optax.piecewise_constant_schedule(peak, drops)
+    else:
+        raise ValueError(f'optimizer.schedule is {kind!r}; allowed: constant, cosine, steps')
+    if not warmup:
+        return main
+    return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), main], [warmup])
+
+
+def build_optimizer(spec: dict, info: DataInfo) -> optax.GradientTransformation:
+    """An optimiser from {'name': sgd | adam | adamw, 'learning_rate', 'momentum', 'weight_decay', 'schedule', ...}.
+
+    With sgd and adam, weight decay is PyTorch's: weight_decay * params is added to the gradient first.
+    """
+    spec = dict(spec)
+    name, decay = spec.get('name', 'sgd'), spec.get('weight_decay', 0.0)
+    for key in ('learning_rate', 'weight_decay', 'momentum', 'warmup_epochs'):
+        if spec.get(key, 0.0) < 0:
+            raise ValueError(f'optimizer.{key} is {spec[key]}; allowed: >= 0')
+    rate = learning_rate_schedule(spec, info)
+    if name == 'adamw':
+        return optax.adamw(rate, weight_decay=decay)
+    if name == 'sgd':
+        main = optax.sgd(rate, momentum=spec.get('momentum', 0.0), nesterov=spec.get('nesterov', False))
+    elif name == 'adam':
+        main = optax.adam(rate, b1=spec.get('b1', 0.9), b2=spec.get('b2', 0.999))
+    else:
+        raise ValueError(f'optimizer.name is {name!r}; allowed: sgd, adam, adamw')
+    return optax.chain(optax.add_decayed_weights(decay), main) if decay else main
+
+
+def update_player(state: State, player: str, gradients, optimizer, batch_stats=None):
+    """One optimiser step of one player, its pruning masks applied again afterwards.
+
+    Returns:
+      The new state (same `step`), and {'grad_norm/PLAYER', 'update_norm/PLAYER'}.
+    """
+    params = state.params[player]
+    updates, opt_state = optimizer.update(gradients, state.opt_state[player], params)
+    params = masks.apply(state.masks.get(player), optax.apply_updates(params, updates))
+    norms = {
+        f'grad_norm/{player}': optax.global_norm(gradients),
+        f'update_norm/{player}': optax.global_norm(updates),
+    }
+    state = state.replace(
+        params={**state.params, player: params},
+        opt_state={**state.opt_state, player: opt_state},
+    )
+    if batch_stats is not None:
+        state = state.replace(batch_stats={**state.batch_stats, player: batch_stats})
+    return state, norms
+
+
+def new_state(rng, params, batch_stats, opt_state, memory=None) -> State:
+    """A state at step 0 without pruning masks; the dicts are keyed by player."""
+    return State(
+        step=jnp.zeros((), jnp.int32),
+        rng=rng,
+        params=params,
+        batch_stats=batch_stats,
+        opt_state=opt_state,
+        masks={player: None for player in params},
+        memory=memory or {},
+    )
