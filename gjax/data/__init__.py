@@ -1,7 +1,7 @@
 """Data sets by name, and batches as pure functions of (seed, step)."""
 
 from gjax.data import sources
-from gjax.data.batching import DeviceData, augment, batch_index, flip, gather, pad_crop
+from gjax.data.batching import DeviceData, augment, batch_index, epoch_order, flip, gather, pad_crop
 from gjax.data.dataset import DataError, Dataset, Split
 from gjax.data.embedded import EMBEDDED
 
@@ -13,6 +13,7 @@ __all__ = [
     'Split',
     'augment',
     'batch_index',
+    'epoch_order',
     'flip',
     'gather',
     'load',

@@ -5,12 +5,13 @@ import difflib
 import importlib
 
 from gjax import nets
-from gjax.methods.base import DataInfo, Method, State, build_optimizer
-from gjax.methods.classifier import Classifier, Evaluation
+from gjax.methods.base import OPTIMIZER_DEFAULTS, DataInfo, Method, State, build_optimizer
+from gjax.methods.classifier import Evaluation
 
+_RESERVED = ('net', 'optimizer', 'info', 'evaluation')
 METHODS = ('supervised', 'adversarial_training', 'trades', 'interpolated_adversarial_training', 'iaat')
 
-__all__ = ['METHODS', 'DataInfo', 'Method', 'State', 'build']
+__all__ = ['METHODS', 'DataInfo', 'Method', 'State', 'build', 'defaults']
 
 
 def _options(section: str, given: dict, cls, reserved=()):
@@ -21,6 +22,29 @@ def _options(section: str, given: dict, cls, reserved=()):
             hint = f' (did you mean {near[0]}?)' if near else ''
             raise ValueError(f'{section}.{key} is {value!r}, but there is no such key{hint}; allowed: {", ".join(fields)}')
     return {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+
+
+def _class(name):
+    if name not in METHODS:
+        near = difflib.get_close_matches(str(name), METHODS, 1)
+        hint = f' (did you mean {near[0]}?)' if near else ''
+        raise ValueError(f'method.name is {name!r}{hint}; allowed: {", ".join(METHODS)}')
+    return importlib.import_module(f'gjax.methods.{name}').METHOD
+
+
+def defaults(config: dict) -> dict[str, dict]:
+    """The default of every option of the config's method, network, optimiser and evaluation, by section."""
+
+    def fields(cls, reserved=()):
+        known = {f.name: f.default for f in dataclasses.fields(cls) if f.name not in reserved}
+        return {key: value for key, value in known.items() if value is not dataclasses.MISSING}
+
+    return {
+        'method': fields(_class(config['method']['name']), _RESERVED),
+        'net': nets.defaults(config['net']['name']),
+        'optimizer': dict(OPTIMIZER_DEFAULTS),
+        'evaluation': fields(Evaluation),
+    }
 
 
 def build(config, info: DataInfo) -> Method:
@@ -36,16 +60,11 @@ def build(config, info: DataInfo) -> Method:
     config = config.to_dict() if hasattr(config, 'to_dict') else dict(config)
     options = dict(config['method'])
     name = options.pop('name')
-    if name not in METHODS:
-        near = difflib.get_close_matches(str(name), METHODS, 1)
-        hint = f' (did you mean {near[0]}?)' if near else ''
-        raise ValueError(f'method.name is {name!r}{hint}; allowed: {", ".join(METHODS)}')
-    cls = importlib.import_module(f'gjax.methods.{name}').METHOD
-    reserved = [f.name for f in dataclasses.fields(Classifier) if f.name != 'attack_batch_norm']
+    cls = _class(name)
     return cls(
         net=nets.build(num_classes=info.num_classes, **config['net']),
         optimizer=build_optimizer(config['optimizer'], info),
         info=info,
         evaluation=Evaluation(**_options('evaluation', config['evaluation'], Evaluation)),
-        **_options('method', options, cls, reserved),
+        **_options('method', options, cls, _RESERVED),
     )

@@ -63,22 +63,38 @@ class Method(Protocol):
     def describe_example(self, state: State, batch) -> dict[str, jax.Array]:
         """Per-example values [B] of training images, stored for figures."""
 
+    def summarize(self, state: State) -> dict[str, jax.Array]:
+        """Numbers about the method's memory, for the log; scalars go to results.json too."""
+
+    def summarize_examples(self, examples) -> dict[str, float]:
+        """Numbers for results.json from `describe_example` over the training split."""
+
+
+OPTIMIZER_DEFAULTS = {
+    'name': 'sgd',  # sgd | adam | adamw
+    'learning_rate': 0.1,
+    'momentum': 0.9,  # sgd
+    'nesterov': False,  # sgd
+    'b1': 0.9,  # adam, adamw
+    'b2': 0.999,  # adam, adamw
+    'weight_decay': 0.0,  # added to the gradient as in PyTorch (sgd, adam), decoupled (adamw)
+    'schedule': 'constant',  # constant | cosine (to zero at the last step) | steps (times factor at each milestone)
+    'milestones': (),  # epochs
+    'factor': 0.1,
+    'warmup_epochs': 0.0,  # linear from zero
+}
+
 
 def learning_rate_schedule(spec: dict, info: DataInfo):
-    """A learning rate per step from {'learning_rate', 'schedule', 'warmup_epochs', 'milestones', 'factor'}.
-
-    'constant'; 'cosine' to zero at the last step; 'steps': times `factor` at each epoch of `milestones`. A linear warm-up
-    from zero comes first.
-    """
-    peak, kind = spec['learning_rate'], spec.get('schedule', 'constant')
-    warmup = round(spec.get('warmup_epochs', 0) * info.steps_per_epoch)
+    """The learning rate per step from the keys of OPTIMIZER_DEFAULTS; warm-up comes first, milestones count from step 0."""
+    peak, kind = spec['learning_rate'], spec['schedule']
+    warmup = round(spec['warmup_epochs'] * info.steps_per_epoch)
     if kind == 'constant':
         main = optax.constant_schedule(peak)
     elif kind == 'cosine':
         main = optax.cosine_decay_schedule(peak, max(1, info.num_steps - warmup))
     elif kind == 'steps':
-        factor = spec.get('factor', 0.1)
-        drops = {epoch * info.steps_per_epoch - warmup: factor for epoch in spec['milestones']}
+        drops = {round(epoch * info.steps_per_epoch) - warmup: spec['factor'] for epoch in spec['milestones']}
         main = optax.piecewise_constant_schedule(peak, drops)
     else:
         raise ValueError(f'optimizer.schedule is {kind!r}; allowed: constant, cosine, steps')
@@ -88,22 +104,26 @@ def learning_rate_schedule(spec: dict, info: DataInfo):
 
 
 def build_optimizer(spec: dict, info: DataInfo) -> optax.GradientTransformation:
-    """An optimiser from {'name': sgd | adam | adamw, 'learning_rate', 'momentum', 'weight_decay', 'schedule', ...}.
+    """The optimiser of a config's section; missing keys are OPTIMIZER_DEFAULTS'.
 
-    With sgd and adam, weight decay is PyTorch's: weight_decay * params is added to the gradient first.
+    Raises:
+      ValueError: unknown key, name or schedule, negative number; one line.
     """
-    spec = dict(spec)
-    name, decay = spec.get('name', 'sgd'), spec.get('weight_decay', 0.0)
+    for key in spec:
+        if key not in OPTIMIZER_DEFAULTS:
+            raise ValueError(f'there is no optimizer.{key}; allowed: {", ".join(OPTIMIZER_DEFAULTS)}')
+    spec = OPTIMIZER_DEFAULTS | spec
     for key in ('learning_rate', 'weight_decay', 'momentum', 'warmup_epochs'):
-        if spec.get(key, 0.0) < 0:
+        if spec[key] < 0:
             raise ValueError(f'optimizer.{key} is {spec[key]}; allowed: >= 0')
     rate = learning_rate_schedule(spec, info)
+    name, decay = spec['name'], spec['weight_decay']
     if name == 'adamw':
-        return optax.adamw(rate, weight_decay=decay)
+        return optax.adamw(rate, b1=spec['b1'], b2=spec['b2'], weight_decay=decay)
     if name == 'sgd':
-        main = optax.sgd(rate, momentum=spec.get('momentum', 0.0), nesterov=spec.get('nesterov', False))
+        main = optax.sgd(rate, momentum=spec['momentum'] or None, nesterov=spec['nesterov'])
     elif name == 'adam':
-        main = optax.adam(rate, b1=spec.get('b1', 0.9), b2=spec.get('b2', 0.999))
+        main = optax.adam(rate, b1=spec['b1'], b2=spec['b2'])
     else:
         raise ValueError(f'optimizer.name is {name!r}; allowed: sgd, adam, adamw')
     return optax.chain(optax.add_decayed_weights(decay), main) if decay else main

@@ -217,3 +217,7 @@ class Classifier:
     def summarize(self, state: State) -> dict[str, jax.Array]:
         """Numbers about the method's memory for the log; none by default."""
         return {}
+
+    def summarize_examples(self, examples) -> dict[str, float]:
+        """Numbers for results.json from `describe_example` over the training split (NumPy [N] each); none by default."""
+        return {}

@@ -13,6 +13,7 @@ from jax import lax
 from gjax import attacks
 from gjax.losses import correct, cross_entropy
 from gjax.methods.classifier import PLAYER, Classifier, positive
+from gjax.metrics import spearman
 
 
 def attack_step_size(eps, attack_steps: int, min_step):
@@ -157,6 +158,13 @@ class IAAT(Classifier):
             'radius_histogram': counts,
             'radius_bin_width': edges[1],
         }
+
+    def summarize_examples(self, examples):
+        """Mean radius of right and of misclassified training images, and the rank correlation of radius and margin."""
+        radius, right = examples['radius'], examples['correct']
+        groups = {'correct': right, 'misclassified': ~right}
+        means = {f'mean_radius_{name}': float(radius[rows].mean()) for name, rows in groups.items() if rows.any()}
+        return means | {'radius_margin_correlation': spearman(radius, examples['margin'])}
 
 
 METHOD = IAAT

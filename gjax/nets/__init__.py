@@ -18,6 +18,14 @@ NETS = {
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
 
+def defaults(name: str) -> dict:
+    """The options of the network `name` with their defaults, `dtype` among them; ValueError if there is no such network."""
+    if name not in NETS:
+        raise ValueError(f'net.name is {name!r}; allowed: {", ".join(NETS)}')
+    fields = {key: field.default for key, field in NETS[name].__dataclass_fields__.items()}
+    return {key: fields[key] for key in fields if key not in ('parent', 'name', 'num_classes')} | {'dtype': 'float32'}
+
+
 def build(name: str, *, num_classes: int, dtype: str = 'float32', **options):
     """The network `name` as a Linen module.
 
@@ -30,11 +38,9 @@ def build(name: str, *, num_classes: int, dtype: str = 'float32', **options):
     Raises:
       ValueError: unknown name, dtype or option; the message lists what is allowed.
     """
-    if name not in NETS:
-        raise ValueError(f'net.name is {name!r}; allowed: {", ".join(NETS)}')
+    fields = [field for field in defaults(name) if field != 'dtype']
     if dtype not in DTYPES:
         raise ValueError(f'net.dtype is {dtype!r}; allowed: {", ".join(DTYPES)}')
-    fields = [f for f in NETS[name].__dataclass_fields__ if f not in ('parent', 'name', 'num_classes', 'dtype')]
     for key, value in options.items():
         if key not in fields:
             near = difflib.get_close_matches(key, fields, 1)

@@ -1,0 +1,121 @@
+"""Checkpoints: any pytree of arrays, whole, by step, with a digest; a damaged one is noticed and the one before is used."""
+
+import hashlib
+import logging
+import shutil
+import warnings
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from gjax.train.errors import RunError
+
+
+def _is_key(leaf) -> bool:
+    return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def to_arrays(state) -> dict[str, np.ndarray]:
+    """The leaves as NumPy arrays by their path; random keys as their raw words."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
+    arrays = {jax.tree_util.keystr(path): jax.random.key_data(x) if _is_key(x) else x for path, x in leaves}
+    return {name: np.asarray(jax.device_get(array)) for name, array in arrays.items()}
+
+
+def from_arrays(arrays: dict[str, np.ndarray], like):
+    """The inverse of `to_arrays`: a tree of the structure, types and shardings of `like`.
+
+    Raises:
+      ValueError: a leaf is missing, left over, or of another shape or dtype.
+    """
+    leaves, structure = jax.tree_util.tree_flatten_with_path(like)
+    names = [jax.tree_util.keystr(path) for path, _ in leaves]
+    if set(names) != set(arrays):
+        raise ValueError(f'the checkpoint has other leaves: {sorted(set(names) ^ set(arrays))[:3]}')
+    restored = []
+    for name, (_, leaf) in zip(names, leaves, strict=True):
+        array = arrays[name]
+        target = jax.random.key_data(leaf) if _is_key(leaf) else leaf
+        if array.shape != target.shape or array.dtype != target.dtype:
+            raise ValueError(f'{name} is {array.dtype}{array.shape}; expected {target.dtype}{target.shape}')
+        array = jax.random.wrap_key_data(array, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else array
+        restored.append(jax.device_put(array, leaf.sharding))
+    return jax.tree_util.tree_unflatten(structure, restored)
+
+
+def digest(arrays: dict[str, np.ndarray]) -> str:
+    """sha256 over names, dtypes, shapes and bytes, in hex."""
+    total = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        total.update(f'{name}|{array.dtype}|{array.shape}|'.encode())
+        total.update(array.tobytes())
+    return total.hexdigest()
+
+
+class Checkpointer:
+    """The checkpoints of one run, under `directory`; the newest `keep` stay."""
+
+    def __init__(self, directory: Path, keep: int = 2):
+        logging.getLogger('absl').setLevel(logging.ERROR)
+        self._directory = Path(directory).absolute()
+        self._options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
+        self._manager = ocp.CheckpointManager(self._directory, options=self._options, item_names=('state', 'meta'))
+
+    def steps(self) -> list[int]:
+        """The steps that have a checkpoint, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, step: int, state) -> None:
+        """Writes the state in the background; a step that has a checkpoint is left as it is."""
+        if step in self._manager.all_steps():
+            return
+        arrays = to_arrays(state)
+        meta = {'step': step, 'sha256': digest(arrays)}
+        args = ocp.args.Composite(state=ocp.args.StandardSave(arrays), meta=ocp.args.JsonSave(meta))
+        self._manager.save(step, args=args, force=True)
+
+    def wait(self) -> None:
+        """Returns when every write is on disk."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        self._manager.close()
+
+    def _read(self, step: int, like):
+        expected = {name: np.zeros(a.shape, a.dtype) for name, a in to_arrays(like).items()}
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(expected), meta=ocp.args.JsonRestore())
+        restored = self._manager.restore(step, args=args)
+        if digest(restored.state) != restored.meta['sha256']:
+            raise ValueError('its bytes do not match its digest')
+        return from_arrays(restored.state, like)
+
+    def restore_latest(self, like):
+        """(state, step) of the newest sound checkpoint, or None if there never was one.
+
+        Damaged newer ones are reported by a warning and removed, so that the run can write those steps again.
+
+        Args:
+          like: a state of the same structure, on the wanted devices.
+
+        Raises:
+          RunError: there are checkpoints and none can be read.
+        """
+        steps = self.steps()
+        for position, step in enumerate(reversed(steps)):
+            try:
+                state = self._read(step, like)
+            except Exception as error:
+                reason = ' '.join(str(error).split())[:160]
+                warnings.warn(f'checkpoint {step} is damaged and not used: {reason}', stacklevel=2)
+                continue
+            if position:
+                for bad in steps[len(steps) - position :]:
+                    shutil.rmtree(self._directory / str(bad), ignore_errors=True)
+                self._manager.reload()
+            return state, step
+        if steps:
+            raise RunError(f'no checkpoint in {self._directory} can be read; move that folder away to start again')
+        return None

@@ -1,0 +1,206 @@
+"""Experiment configs: loading FILE:ARG, overriding keys from the command line, completing and checking."""
+
+import ast
+import difflib
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import ml_collections
+
+import gjax
+from gjax.methods import defaults
+from gjax.train.errors import RunError
+
+
+_UNITS = ('steps', 'examples', 'epochs')
+
+
+class ConfigError(RunError):
+    """A config file, key or value is wrong."""
+
+
+def base_config() -> ml_collections.ConfigDict:
+    """The engine's own keys with their defaults; an experiment adds method, net, optimizer and evaluation.
+
+    Durations come as *_steps, *_epochs or *_examples; the first of steps, examples, epochs that is not 0 counts.
+    """
+    config = ml_collections.ConfigDict()
+    config.experiment = ''
+    config.seed = 0
+    config.data = ml_collections.ConfigDict(
+        {
+            'name': 'digits',  # digits | mnist5k | mnistm5k | syndigits | npz:PATH | folder:PATH | a TFDS name
+            'dir': '',  # where prepared TFDS sets lie; default: the variable TFDS_DATA_DIR
+            'image_size': 0,  # folder: resize to this side; 0 keeps the files' size
+            'padding': 0,  # random crop after padding by this many pixels
+            'padding_mode': 'reflect',  # reflect | edge | constant
+            'flip': False,  # mirror left to right with probability 1/2
+        }
+    )
+    config.train = ml_collections.ConfigDict(
+        {
+            'batch_size': 128,  # over all devices together
+            'eval_batch_size': 500,
+            'steps_per_call': 50,  # training steps inside one compiled call; at most one epoch
+            **{f'{name}_{unit}': 0 for name in ('total', 'eval_every', 'checkpoint_every') for unit in _UNITS},
+        }
+    )
+    config.method = ml_collections.ConfigDict({'name': 'supervised'})
+    config.net = ml_collections.ConfigDict({'name': 'small_cnn'})
+    config.optimizer = ml_collections.ConfigDict({'name': 'sgd', 'learning_rate': 0.1})
+    config.evaluation = ml_collections.ConfigDict()
+    return config
+
+
+def duration(section, name: str, steps_per_epoch: int, batch_size: int) -> int:
+    """Steps of `name` ('total', 'eval_every', ...) in a config section, from its _steps, _examples or _epochs key."""
+    scale = {'steps': 1.0, 'examples': 1.0 / batch_size, 'epochs': float(steps_per_epoch)}
+    for unit in _UNITS:
+        value = section[f'{name}_{unit}']
+        if value < 0:
+            raise ConfigError(f'train.{name}_{unit} is {value}; allowed: >= 0')
+        if value:
+            return max(1, round(value * scale[unit]))
+    return 0
+
+
+def experiments_dir() -> Path:
+    """The folder of experiments: beside the package in a checkout, inside it in a wheel."""
+    package = Path(gjax.__file__).parent
+    for candidate in (package.parent / 'experiments', package / 'experiments'):
+        if candidate.is_dir():
+            return candidate
+    raise RunError(f'no experiments folder beside {package}; reinstall gjax')
+
+
+def load_module(path: Path):
+    """The Python file at `path` as a module. Config files are code: run only those you trust."""
+    name = 'gjax_experiment_' + '_'.join(path.with_suffix('').parts[-2:])
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _find(file: str) -> Path:
+    path = Path(file)
+    shipped = experiments_dir() / file.removeprefix('experiments/')
+    for candidate in (path, shipped):
+        if candidate.suffix == '.py' and candidate.is_file():
+            return candidate
+    known = [p.relative_to(experiments_dir().parent).as_posix() for p in experiments_dir().glob('*/*.py')]
+    known = sorted(k for k in known if 'def get_config' in (experiments_dir().parent / k).read_text())
+    raise ConfigError(f'--config is {file!r}, but there is no such file; shipped: {", ".join(known)}')
+
+
+def _unknown(key: str, part: str, section) -> ConfigError:
+    known = sorted(section.keys())
+    near = difflib.get_close_matches(part, known, 1)
+    prefix = key[: key.rindex(part)] if part in key else ''
+    hint = f'did you mean config.{prefix}{near[0]}?' if near else f'known here: {", ".join(known)}'
+    return ConfigError(f'there is no config.{key}; {hint}')
+
+
+def _parse(key: str, text, old):
+    """`text` (from the command line, or already a value) in the type of `old`."""
+    if not isinstance(text, str) or isinstance(old, str):
+        value = text
+    elif isinstance(old, bool):
+        words = {'true': True, '1': True, 'yes': True, 'false': False, '0': False, 'no': False}
+        value = words.get(text.lower(), text)
+    else:
+        try:
+            value = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            value = text
+    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if isinstance(old, int) and not isinstance(old, bool) and isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, list):
+        value = tuple(value)
+    duration_key = key.rpartition('.')[2].endswith(_UNITS) and isinstance(value, int | float)
+    if old is not None and type(value) is not type(old) and not (duration_key and not isinstance(value, bool)):
+        raise ConfigError(f'config.{key} is {text!r}; allowed: a value of type {type(old).__name__}, like {old!r}')
+    return value
+
+
+def override(config, overrides: dict) -> None:
+    """Sets dotted keys, e.g. {'train.batch_size': '64'}; strings are parsed to the type of the old value.
+
+    Raises:
+      ConfigError: unknown key (with the nearest known one) or a value of another type.
+    """
+    for key, text in overrides.items():
+        section = config
+        parts = key.split('.')
+        for i, part in enumerate(parts):
+            if not isinstance(section, ml_collections.ConfigDict) or part not in section:
+                holder = section if isinstance(section, ml_collections.ConfigDict) else config
+                raise _unknown(key, part, holder)
+            if i == len(parts) - 1:
+                if isinstance(section[part], ml_collections.ConfigDict):
+                    raise ConfigError(f'config.{key} is a section; set one of its keys: {", ".join(section[part].keys())}')
+                value = _parse(key, text, section[part])
+                with section.ignore_type():
+                    section[part] = value
+            section = section[part]
+
+
+def complete(config) -> None:
+    """Adds every option of the method, the network and the evaluation at its default, so that each can be overridden."""
+    for section, values in defaults(config.to_dict()).items():
+        for key, value in values.items():
+            if key not in config[section]:
+                config[section][key] = value
+
+
+def load(spec: str, overrides: dict | None = None) -> ml_collections.ConfigDict:
+    """The locked config of 'FILE' or 'FILE:ARG' with overrides applied.
+
+    Args:
+      spec: a Python file with `get_config(arg)`, absolute, relative to the working directory, or shipped with gjax.
+      overrides: dotted keys to values or command-line strings.
+
+    Raises:
+      ConfigError: no such file, argument, key, or a value of the wrong type.
+    """
+    file, _, arg = spec.partition(':')
+    module = load_module(_find(file))
+    if not hasattr(module, 'get_config'):
+        raise ConfigError(f'--config is {file!r}, which defines no get_config')
+    try:
+        config = module.get_config(arg) if arg else module.get_config()
+        complete(config)
+    except ValueError as error:
+        raise ConfigError(f'--config={spec}: {error}') from error
+    config.lock()
+    override(config, overrides or {})
+    return config
+
+
+def to_json(config) -> str:
+    """The config as stable JSON text."""
+    return json.dumps(config.to_dict(), indent=2, sort_keys=True) + '\n'
+
+
+def from_json(text: str) -> ml_collections.ConfigDict:
+    """The config written by `to_json`; sequences come back as tuples."""
+
+    def tuples(value):
+        if isinstance(value, dict):
+            return {key: tuples(item) for key, item in value.items()}
+        return tuple(tuples(item) for item in value) if isinstance(value, list) else value
+
+    return ml_collections.ConfigDict(tuples(json.loads(text))).lock()
+
+
+def flatten(mapping: dict, prefix: str = '') -> dict:
+    """Nested dicts as one dict of dotted keys."""
+    flat = {}
+    for key, value in mapping.items():
+        flat |= flatten(value, f'{prefix}{key}.') if isinstance(value, dict) else {f'{prefix}{key}': value}
+    return flat

@@ -1,0 +1,32 @@
+"""The one mapping over devices: a mesh with the single axis 'data', batches sharded along it, all else replicated.
+
+This is what `jax.pmap` became: `jax.jit` over a mesh, written for the global batch. A mean over the batch is the global
+mean, BatchNorm sees the global batch, and a run's numbers do not depend on how many devices share it.
+"""
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from gjax.train.errors import RunError
+
+
+def data_mesh(devices=None) -> Mesh:
+    """A one-axis mesh ('data',) over `devices`, default all; Auto axes, so that gathers over the batch stay legal."""
+    devices = jax.devices() if devices is None else devices
+    return jax.make_mesh((len(devices),), ('data',), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The sharding of whole copies on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def sharded(mesh: Mesh) -> NamedSharding:
+    """The sharding of batches: the leading axis split over the devices."""
+    return NamedSharding(mesh, PartitionSpec('data'))
+
+
+def check_divisible(name: str, batch_size: int, mesh: Mesh) -> None:
+    """Raises RunError unless the devices share a batch of this size evenly."""
+    if batch_size <= 0 or batch_size % mesh.size:
+        raise RunError(f'{name} is {batch_size}; allowed: positive multiples of {mesh.size}, the number of devices')

@@ -1,0 +1,347 @@
+"""Training and evaluating one run, top to bottom. Everything numeric happens in two compiled functions."""
+
+import contextlib
+import json
+import signal
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gjax import data, methods
+from gjax.metrics import MaskedMean
+from gjax.train import config as configs
+from gjax.train import logging
+from gjax.train.checkpoint import Checkpointer
+from gjax.train.devices import check_divisible, data_mesh, replicated, sharded
+from gjax.train.errors import Interrupted, NonFiniteError, RunError
+
+
+def make_train_call(method, mesh, *, batch_size: int, max_steps: int, augmentation: dict):
+    """The compiled function (state, data, rng, count) -> (state, metrics of each step [max_steps]).
+
+    It runs `count` steps (a number known only at run time, so one compilation serves every length) of gather,
+    augmentation and `method.step` in one loop on the device. The batch is sharded over the mesh, the rest is replicated;
+    the state is donated. max_steps is at most one epoch.
+    """
+    along_data = sharded(mesh)
+
+    def call(state, split, rng, count):
+        num_examples = split.labels.shape[0]
+        steps_per_epoch = num_examples // batch_size
+        order_rng, augment_rng = jax.random.split(rng)
+        first_epoch = state.step // steps_per_epoch
+        orders = jnp.stack([data.epoch_order(order_rng, first_epoch + i, num_examples) for i in range(2)])
+
+        def step(state):
+            epoch, position = state.step // steps_per_epoch, state.step % steps_per_epoch
+            order = orders[epoch - first_epoch]
+            index = jax.lax.dynamic_slice_in_dim(order, position * batch_size, batch_size)
+            batch = data.gather(split, jax.lax.with_sharding_constraint(index, along_data))
+            step_rng = jax.random.fold_in(augment_rng, state.step)
+            batch['image'] = data.augment(batch['image'], rng=step_rng, **augmentation)
+            return method.step(state, jax.lax.with_sharding_constraint(batch, along_data))
+
+        shapes = jax.eval_shape(step, state)[1]
+        buffers = jax.tree.map(lambda s: jnp.zeros((max_steps, *s.shape), s.dtype), shapes)
+
+        def body(i, carry):
+            state, buffers = carry
+            state, metrics = step(state)
+            return state, jax.tree.map(lambda b, m: b.at[i].set(m), buffers, metrics)
+
+        return jax.lax.fori_loop(0, count, body, (state, buffers))
+
+    return jax.jit(call, donate_argnums=0, out_shardings=replicated(mesh))
+
+
+def make_evaluate(function, mesh):
+    """The compiled function (state, data, index, rng) -> per-example results, for a method's evaluate functions."""
+
+    def call(state, split, index, rng):
+        batch = data.gather(split, jax.lax.with_sharding_constraint(index, sharded(mesh)))
+        return function(state, jax.lax.with_sharding_constraint(batch, sharded(mesh)), rng=rng)
+
+    return jax.jit(call, out_shardings=replicated(mesh))
+
+
+def per_example(evaluate, state, split, rng, batch_size: int):
+    """Yields (results, mask) over a whole split in index order; the last batch is padded to the common size."""
+    total = split.labels.shape[0]
+    for number, start in enumerate(range(0, total, batch_size)):
+        index = np.arange(start, start + batch_size)
+        results = evaluate(state, split, jnp.asarray(np.minimum(index, total - 1)), jax.random.fold_in(rng, number))
+        yield jax.device_get(results), index < total
+
+
+def evaluate_split(evaluate, state, split, rng, batch_size: int) -> dict:
+    """Means over a split, by name."""
+    mean = MaskedMean()
+    for results, mask in per_example(evaluate, state, split, rng, batch_size):
+        mean.add(results, mask)
+    return mean.result()
+
+
+class _StopSignals(contextlib.AbstractContextManager):
+    """Remembers SIGTERM and SIGINT instead of dying, in the main thread."""
+
+    def __init__(self):
+        self.received = None
+        self._old = {}
+
+    def __enter__(self):
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._old[number] = signal.signal(number, self._remember)
+        return self
+
+    def _remember(self, number, frame):
+        self.received = signal.Signals(number)
+
+    def __exit__(self, *_):
+        for number, old in self._old.items():
+            signal.signal(number, old)
+
+
+def _check_finite(metrics: dict, first_step: int, checkpoints: Checkpointer) -> None:
+    for offset in range(len(next(iter(metrics.values())))):
+        for name, values in metrics.items():
+            if not np.isfinite(values[offset]).all():
+                what, _, player = name.partition('/')
+                steps = checkpoints.steps()
+                good = f'last good checkpoint: step {steps[-1]}' if steps else 'no checkpoint yet'
+                owner = f' of player {player}' if player else ''
+                raise NonFiniteError(f'{what}{owner} is {values[offset]} at step {first_step + offset}; {good}')
+
+
+def _next_stop(step: int, cadences, total: int) -> int:
+    return min([total] + [(step // c + 1) * c for c in cadences if c])
+
+
+class Run:
+    """One run's parts, built from its config: data on the devices, method, compiled functions, cadences."""
+
+    def __init__(self, config, mesh=None):
+        self.config, train = config, config.train
+        self.mesh = data_mesh() if mesh is None else mesh
+        check_divisible('train.batch_size', train.batch_size, self.mesh)
+        check_divisible('train.eval_batch_size', train.eval_batch_size, self.mesh)
+        if config.data.padding_mode not in ('reflect', 'edge', 'constant'):
+            raise RunError(f'data.padding_mode is {config.data.padding_mode!r}; allowed: reflect, edge, constant')
+        if train.steps_per_call < 1 or config.data.padding < 0:
+            raise RunError(f'train.steps_per_call is {train.steps_per_call}, data.padding {config.data.padding}; allowed: >= 1, >= 0')
+        dataset = data.load(config.data.name, config.data.dir or None, config.data.image_size)
+        steps_per_epoch = len(dataset.train) // train.batch_size
+        if not steps_per_epoch:
+            raise RunError(f'train.batch_size is {train.batch_size}; allowed: at most {len(dataset.train)}, the training examples')
+        duration = partial(
+            configs.duration, train, steps_per_epoch=steps_per_epoch, batch_size=train.batch_size
+        )
+        self.num_steps = duration('total')
+        self.eval_every, self.checkpoint_every = duration('eval_every'), duration('checkpoint_every')
+        if not self.num_steps:
+            raise RunError('train.total_epochs, total_examples and total_steps are 0; allowed: one of them positive')
+        self.info = methods.DataInfo(dataset.num_classes, len(dataset.train), steps_per_epoch, self.num_steps)
+        self.method = methods.build(config, self.info)
+        self.steps_per_call = min(train.steps_per_call, steps_per_epoch)
+        self.train_call = make_train_call(
+            self.method,
+            self.mesh,
+            batch_size=train.batch_size,
+            max_steps=self.steps_per_call,
+            augmentation={
+                'padding': config.data.padding,
+                'padding_mode': config.data.padding_mode,
+                'mirror': config.data.flip,
+            },
+        )
+        everywhere = replicated(self.mesh)
+        self.train_data, self.test_data = (
+            jax.device_put(data.DeviceData(split.images, split.labels), everywhere)
+            for split in (dataset.train, dataset.test)
+        )
+        self.init_rng, self.data_rng, self.eval_rng = jax.random.split(jax.random.key(config.seed), 3)
+
+    def init(self):
+        """The state at step 0, on every device."""
+        batch = data.gather(self.train_data, jnp.arange(2))
+        state = jax.jit(self.method.init, out_shardings=replicated(self.mesh))(self.init_rng, batch)
+        return state
+
+    def train(self, state, count: int):
+        """`count` <= steps_per_call steps: the new state, and every metric as an array [count]."""
+        state, metrics = self.train_call(state, self.train_data, self.data_rng, jnp.int32(count))
+        return state, {name: values[:count] for name, values in jax.device_get(metrics).items()}
+
+    def evaluate(self, state, *, final: bool = False) -> dict:
+        """Means over the test split: cheap ones, or the final protocol."""
+        name = 'final_evaluate' if final else 'evaluate'
+        if not hasattr(self, f'_{name}'):
+            setattr(self, f'_{name}', make_evaluate(getattr(self.method, name), self.mesh))
+        function = getattr(self, f'_{name}')
+        return evaluate_split(function, state, self.test_data, self.eval_rng, self.config.train.eval_batch_size)
+
+    def summarize(self, state) -> dict:
+        """The method's numbers about its memory, on the host."""
+        return jax.device_get(jax.jit(self.method.summarize)(state))
+
+    def describe(self, state) -> dict[str, np.ndarray]:
+        """The method's per-example values of the training split, [N] each, in index order."""
+        call = make_evaluate(lambda state, batch, rng: self.method.describe_example(state, batch), self.mesh)
+        parts = per_example(call, state, self.train_data, self.eval_rng, self.config.train.eval_batch_size)
+        rows = [{name: values[mask] for name, values in results.items()} for results, mask in parts]
+        return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+    def final_metrics(self, state, examples) -> dict[str, float]:
+        """The numbers of results.json: final test means, the curve one radius a name, and summaries of the memory."""
+        metrics = self.evaluate(state, final=True)
+        for eps, value in zip(self.config.evaluation.curve, metrics.pop('accuracy_curve', ()), strict=True):
+            metrics[f'accuracy_at_{eps:.4f}'] = value
+        summary = {k: float(v) for k, v in self.summarize(state).items() if np.ndim(v) == 0}
+        return metrics | summary | self.method.summarize_examples(examples)
+
+
+def _open_workdir(config, workdir: Path) -> None:
+    """Creates the workdir and its config.json, or checks that it holds this very config."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        probe = workdir / '.writable'
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise RunError(f'--workdir is {str(workdir)!r}, which cannot be written: {error.strerror}') from error
+    file, text = workdir / 'config.json', configs.to_json(config)
+    if not file.exists():
+        logging.write_text(file, text)
+        return
+    old, new = (configs.flatten(json.loads(t)) for t in (file.read_text(), text))
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            raise RunError(
+                f'{workdir} holds a run with config.{key}={old.get(key)!r}, not {new.get(key)!r}; '
+                'use another --workdir, or the same config to resume'
+            )
+
+
+def train_and_evaluate(config, workdir: str | Path, *, mesh=None, parent: str = '') -> dict:
+    """Trains and evaluates the run of `config` in `workdir`, or goes on where an interrupted call stopped.
+
+    Args:
+      config: a locked ConfigDict, from `gjax.train.config.load`.
+      workdir: the run directory; config.json, run.json, metrics.jsonl, examples.npz, results.json and checkpoints/ go there.
+      mesh: devices to use; default all.
+      parent: the run directory that this run starts from, kept in run.json.
+
+    Returns:
+      The content of results.json.
+
+    Raises:
+      RunError, gjax.data.DataError, ValueError: bad config, data or workdir; each with one line.
+      NonFiniteError: a metric became infinite or NaN.
+      Interrupted: SIGTERM or SIGINT came; the state is saved.
+    """
+    workdir = Path(workdir)
+    run = Run(config, mesh)
+    _open_workdir(config, workdir)
+    if (workdir / 'results.json').exists():
+        return json.loads((workdir / 'results.json').read_text())
+    checkpoints = Checkpointer(workdir / 'checkpoints')
+    try:
+        with _StopSignals() as signals:
+            return _train_and_evaluate(run, workdir, checkpoints, signals, parent)
+    finally:
+        checkpoints.close()
+
+
+def _train_and_evaluate(run: Run, workdir: Path, checkpoints: Checkpointer, signals, parent: str) -> dict:
+    config = run.config
+    state = run.init()
+    restored = checkpoints.restore_latest(state)
+    step = 0
+    if restored is not None:
+        state, step = restored
+    record = logging.provenance(parent) | {'resumed_at': step}
+    earlier = json.loads((workdir / 'run.json').read_text()) if (workdir / 'run.json').exists() else {}
+    spent, started = earlier.get('seconds', 0.0) if step else 0.0, time.monotonic()
+
+    def save(state, step):
+        logging.write_json(workdir / 'run.json', record | {'seconds': round(spent + time.monotonic() - started, 1)})
+        checkpoints.save(step, state)
+
+    log = logging.MetricsLog(workdir / 'metrics.jsonl', step)
+    bar = logging.progress(run.num_steps, step, f'{config.method.name} seed {config.seed}')
+    with contextlib.closing(log), contextlib.closing(bar):
+        while step < run.num_steps:
+            stop = _next_stop(step, (run.steps_per_call, run.eval_every, run.checkpoint_every), run.num_steps)
+            state, metrics = run.train(state, stop - step)
+            _check_finite(metrics, step, checkpoints)
+            bar.update(stop - step)
+            step = stop
+            means = {name: values.mean() for name, values in metrics.items()}
+            bar.set_postfix({k.split('/')[0]: f'{v:.3f}' for k, v in means.items() if k.startswith('loss')}, refresh=False)
+            shared = {'epoch': step / run.info.steps_per_epoch, 'progress': step / run.num_steps}
+            log.write(step, **shared, **means)
+            if run.eval_every and (step % run.eval_every == 0 or step == run.num_steps):
+                values = run.evaluate(state) | run.summarize(state)
+                log.write(step, **shared, **{f'test/{name}': value for name, value in values.items()})
+            if step == run.num_steps or (run.checkpoint_every and step % run.checkpoint_every == 0) or signals.received:
+                save(state, step)
+            if signals.received and step < run.num_steps:
+                checkpoints.wait()
+                name = signals.received.name
+                message = f'{name} at step {step} of {run.num_steps}: saved; the same command resumes'
+                raise Interrupted(message, 128 + signals.received.value)
+    checkpoints.wait()
+    examples = run.describe(state)
+    np.savez(workdir / 'examples.npz', **examples)
+    results = {
+        'experiment': config.experiment,
+        'method': config.method.name,
+        'seed': config.seed,
+        'step': step,
+        'selection': 'last step',
+        'metrics': run.final_metrics(state, examples),
+    }
+    record['seconds'] = round(spent + time.monotonic() - started, 1)
+    logging.write_json(workdir / 'run.json', record)
+    logging.write_json(workdir / 'results.json', results)
+    return results
+
+
+def evaluate_run(workdir: str | Path, overrides: dict | None = None) -> dict:
+    """The final evaluation of a run's newest checkpoint, optionally under another protocol.
+
+    Args:
+      workdir: a run directory.
+      overrides: dotted keys below `evaluation`, e.g. {'evaluation.steps': '100'}.
+
+    Returns:
+      As results.json.
+    """
+    file = Path(workdir) / 'config.json'
+    if not file.is_file():
+        raise RunError(f'--workdir is {str(workdir)!r}, which holds no run (no config.json)')
+    config = configs.from_json(file.read_text())
+    for key in overrides or {}:
+        if not key.startswith(('evaluation.', 'train.eval_batch_size', 'data.dir')):
+            raise RunError(f'config.{key} cannot change in eval; allowed: evaluation.*, train.eval_batch_size, data.dir')
+    configs.override(config, overrides or {})
+    run = Run(config)
+    checkpoints = Checkpointer(Path(workdir) / 'checkpoints')
+    restored = checkpoints.restore_latest(run.init())
+    checkpoints.close()
+    if restored is None:
+        raise RunError(f'{workdir} holds no checkpoint yet; gjax train makes one')
+    state, step = restored
+    return {
+        'experiment': config.experiment,
+        'method': config.method.name,
+        'seed': config.seed,
+        'step': step,
+        'selection': 'last step',
+        'metrics': run.final_metrics(state, run.describe(state)),
+    }
