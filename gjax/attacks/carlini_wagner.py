@@ -70,7 +70,8 @@ def carlini_wagner_l2(
             weights, opt_state, best = inner
             gradient, aux = jax.grad(total, has_aux=True)(weights, constants)
             best = keep_better(best, *aux)
-            updates, opt_state = optimizer.update(gradient, opt_state)
+            with jax.numpy_dtype_promotion('standard'):  # optax's Adam raises a float to an int power
+                updates, opt_state = optimizer.update(gradient, opt_state)
             return optax.apply_updates(weights, updates), opt_state, best
 
         best = (best_images, best_distance, jnp.zeros(batch, bool))

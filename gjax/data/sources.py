@@ -58,7 +58,9 @@ def folder(path: str, image_size: int = 0) -> Dataset:
     relatives = [f.relative_to(root) for f in files]
     depths = {len(r.parts) for r in relatives}
     if depths not in ({2}, {3}):
-        raise DataError(f'{name} holds images at depths {sorted(depths)}; allowed: all class/image or all domain/class/image')
+        raise DataError(
+            f'{name} holds images at depths {sorted(depths)}; allowed: all class/image or all domain/class/image'
+        )
     has_splits = depths == {3} and {r.parts[0] for r in relatives} == {'train', 'test'}
     classes = sorted({r.parts[-2] for r in relatives})
     rows = {'train': ([], []), 'test': ([], [])}
@@ -140,7 +142,9 @@ def tfds(name: str, data_dir: str | None) -> Dataset:
     try:
         train, test = _read(builder, 'train', name), _read(builder, test_name, name)
     except NotImplementedError as error:
-        raise DataError(f'{name} in {directory} is not in array_record format; prepare it with --file_format=array_record') from error
+        raise DataError(
+            f'{name} in {directory} is not in array_record format; prepare it with --file_format=array_record'
+        ) from error
     return check_dataset(name, train, test, builder.info.features['label'].num_classes)
 
 

@@ -2,17 +2,24 @@
 
 import dataclasses
 
+import jax.numpy as jnp
+
 from gjax.losses import cross_entropy
 from gjax.methods.classifier import Classifier, positive
 
 
 @dataclasses.dataclass(frozen=True)
 class UniformAttack(Classifier):
-    """Options of the methods that attack every image at the same radius; eps and step_size in [0, 1] units."""
+    """Options of the methods that attack every image at the same radius; eps and step_size in [0, 1] units.
+
+    eps_warmup_epochs: radius and step size rise linearly from zero over this time (0, the papers' setting: from the
+    start at their full value). Small networks under a large radius do not leave the constant predictor without it.
+    """
 
     eps: float = 8 / 255
     step_size: float = 2 / 255
     attack_steps: int = 10
+    eps_warmup_epochs: float = 0.0
 
     def __post_init__(self):
         super().__post_init__()
@@ -20,9 +27,14 @@ class UniformAttack(Classifier):
         positive('method.step_size', self.step_size)
         positive('method.attack_steps', self.attack_steps, zero=False)
 
-    @property
-    def _attack_options(self):
-        return {'steps': self.attack_steps, 'step_size': self.step_size}
+        positive('method.eps_warmup_epochs', self.eps_warmup_epochs)
+
+    def uniform_attack(self, state, images, targets, *, rng, **options):
+        """`Classifier.attack` at this step's radius."""
+        warmup = self.eps_warmup_epochs * self.info.steps_per_epoch
+        scale = jnp.minimum(1.0, (state.step + 1).astype(jnp.float32) / warmup) if warmup else 1.0
+        eps, step_size = self.eps * scale, self.step_size * scale
+        return self.attack(state, images, targets, eps, rng=rng, steps=self.attack_steps, step_size=step_size, **options)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,9 +43,7 @@ class AdversarialTraining(UniformAttack):
 
     def step(self, state, batch):
         images, labels = batch['image'], batch['label']
-        adversarial, stats = self.attack(
-            state, images, labels, self.eps, rng=state.step_rng(), **self._attack_options
-        )
+        adversarial, stats = self.uniform_attack(state, images, labels, rng=state.step_rng())
         return self.minimize(state, lambda apply: cross_entropy(apply(adversarial), labels), stats)
 
 

@@ -136,7 +136,8 @@ def update_player(state: State, player: str, gradients, optimizer, batch_stats=N
       The new state (same `step`), and {'grad_norm/PLAYER', 'update_norm/PLAYER'}.
     """
     params = state.params[player]
-    updates, opt_state = optimizer.update(gradients, state.opt_state[player], params)
+    with jax.numpy_dtype_promotion('standard'):  # optax's Adam raises a float to an int power
+        updates, opt_state = optimizer.update(gradients, state.opt_state[player], params)
     params = masks.apply(state.masks.get(player), optax.apply_updates(params, updates))
     norms = {
         f'grad_norm/{player}': optax.global_norm(gradients),
@@ -159,6 +160,6 @@ def new_state(rng, params, batch_stats, opt_state, memory=None) -> State:
         params=params,
         batch_stats=batch_stats,
         opt_state=opt_state,
-        masks={player: None for player in params},
+        masks=dict.fromkeys(params),
         memory=memory or {},
     )

@@ -41,7 +41,7 @@ def select_radius(radius, robust, robust_above, clean_correct, *, gamma, beta, e
       The new radius, [B].
     """
     candidate = jnp.where(robust_above, radius + gamma, jnp.where(robust, radius, radius - gamma))
-    candidate = jnp.maximum(candidate * clean_correct, 0.0)
+    candidate = jnp.maximum(jnp.where(clean_correct, candidate, 0.0), 0.0)
     if eps_max is not None:
         candidate = jnp.minimum(candidate, eps_max)
     return beta * candidate + (1 - beta) * radius
@@ -147,7 +147,7 @@ class IAAT(Classifier):
     def summarize(self, state):
         """Mean and deciles of the radii, and their histogram over 32 bins of width eps / 8 (the last takes the rest)."""
         radius = state.memory['radius']
-        edges = jnp.arange(32) * max(self.eps, 1e-6) / 8
+        edges = jnp.arange(32, dtype=jnp.float32) * max(self.eps, 1e-6) / 8
         counts = jnp.bincount(jnp.clip(jnp.searchsorted(edges, radius, side='right') - 1, 0), length=32)
         low, middle, high = jnp.quantile(radius, jnp.asarray([0.1, 0.5, 0.9]))
         return {

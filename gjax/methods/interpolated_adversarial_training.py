@@ -22,7 +22,7 @@ class InterpolatedAdversarialTraining(UniformAttack):
     def step(self, state, batch):
         images, labels = batch['image'], batch['label']
         attack_rng, clean_rng, adversarial_rng = jax.random.split(state.step_rng(), 3)
-        adversarial, stats = self.attack(state, images, labels, self.eps, rng=attack_rng, **self._attack_options)
+        adversarial, stats = self.uniform_attack(state, images, labels, rng=attack_rng)
         one_hot = jax.nn.one_hot(labels, self.info.num_classes)
         clean = mixup(images, one_hot, rng=clean_rng, alpha=self.mixup_alpha)
         attacked = mixup(adversarial, one_hot, rng=adversarial_rng, alpha=self.mixup_alpha)

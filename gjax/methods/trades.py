@@ -20,15 +20,7 @@ class Trades(UniformAttack):
     def step(self, state, batch):
         images, labels = batch['image'], batch['label']
         clean_logits, _ = self.attack_logits(state)(images, state.batch_stats['classifier'])
-        adversarial, stats = self.attack(
-            state,
-            images,
-            clean_logits,
-            self.eps,
-            rng=state.step_rng(),
-            objective=kl_divergence,
-            **self._attack_options,
-        )
+        adversarial, stats = self.uniform_attack(state, images, clean_logits, rng=state.step_rng(), objective=kl_divergence)
 
         def loss(apply):
             logits = apply(images)

@@ -69,9 +69,7 @@ def _conv2d_bwd(strides, padding, residuals, cotangent):
     def xla(images, kernel, cotangent):
         return jax.vjp(lambda x, w: _conv(x, w, strides, padding), images, kernel)[1](cotangent)
 
-    return lax.platform_dependent(
-        *residuals, cotangent, cpu=partial(_canonical_gradients, strides, padding), default=xla
-    )
+    return lax.platform_dependent(*residuals, cotangent, cpu=partial(_canonical_gradients, strides, padding), default=xla)
 
 
 conv2d.defvjp(_conv2d_fwd, _conv2d_bwd)
@@ -109,7 +107,7 @@ class Conv(nn.Module):
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation with float32 statistics (retention 0.9, epsilon 1e-5: PyTorch's defaults).
+    """Batch normalisation in float32, its result in `dtype` (retention 0.9, epsilon 1e-5: PyTorch's defaults).
 
     Over a batch that is sharded across devices the statistics are those of the whole batch.
     """
@@ -125,8 +123,7 @@ class BatchNorm(nn.Module):
             epsilon=1e-5,
             use_bias=self.affine,
             use_scale=self.affine,
-            dtype=self.dtype,
-        )(features)
+        )(features.astype(jnp.float32)).astype(self.dtype)
 
 
 def standardize(images, mean: Sequence[float], std: Sequence[float]):

@@ -4,6 +4,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax import lax
 
 from gjax.nets.layers import BatchNorm, Conv, global_average_pool, standardize
 from gjax.nets.resnet import PreActBlock
@@ -53,7 +54,8 @@ class IAATBlock(nn.Module):
         out = nn.relu(BatchNorm(affine=False, dtype=self.dtype)(out, train=train))
         out = Conv(self.width, padding=1, use_bias=False, dtype=self.dtype)(out)
         if self.stride != 1:
-            features = nn.avg_pool(features, (3, 3), (self.stride,) * 2, ((1, 1), (1, 1)), count_include_pad=True)
+            pooled = nn.pool(features, 0.0, lax.add, (3, 3), (self.stride,) * 2, ((1, 1), (1, 1)))
+            features = pooled / 9.0  # padding counts
             features = jnp.pad(features, ((0, 0),) * 3 + ((0, self.width - features.shape[-1]),))
         return out + features
 

@@ -13,7 +13,6 @@ import gjax
 from gjax.methods import defaults
 from gjax.train.errors import RunError
 
-
 _UNITS = ('steps', 'examples', 'epochs')
 
 

@@ -52,7 +52,7 @@ class MetricsLog:
     def __init__(self, path: Path, step: int):
         lines = [line for line in read_metrics(path) if line['step'] <= step]
         write_text(path, ''.join(json.dumps(line) + '\n' for line in lines))
-        self._file = open(path, 'a')
+        self._file = path.open('a')
 
     def write(self, step: int, **values) -> None:
         self._file.write(json.dumps({'step': step, **{k: to_python(v) for k, v in values.items()}}) + '\n')

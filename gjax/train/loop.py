@@ -133,14 +133,16 @@ class Run:
         if config.data.padding_mode not in ('reflect', 'edge', 'constant'):
             raise RunError(f'data.padding_mode is {config.data.padding_mode!r}; allowed: reflect, edge, constant')
         if train.steps_per_call < 1 or config.data.padding < 0:
-            raise RunError(f'train.steps_per_call is {train.steps_per_call}, data.padding {config.data.padding}; allowed: >= 1, >= 0')
+            raise RunError(
+                f'train.steps_per_call is {train.steps_per_call}, data.padding {config.data.padding}; allowed: >= 1, >= 0'
+            )
         dataset = data.load(config.data.name, config.data.dir or None, config.data.image_size)
         steps_per_epoch = len(dataset.train) // train.batch_size
         if not steps_per_epoch:
-            raise RunError(f'train.batch_size is {train.batch_size}; allowed: at most {len(dataset.train)}, the training examples')
-        duration = partial(
-            configs.duration, train, steps_per_epoch=steps_per_epoch, batch_size=train.batch_size
-        )
+            raise RunError(
+                f'train.batch_size is {train.batch_size}; allowed: at most {len(dataset.train)}, the training examples'
+            )
+        duration = partial(configs.duration, train, steps_per_epoch=steps_per_epoch, batch_size=train.batch_size)
         self.num_steps = duration('total')
         self.eval_every, self.checkpoint_every = duration('eval_every'), duration('checkpoint_every')
         if not self.num_steps:

@@ -1,0 +1,174 @@
+"""The command line: gjax list | train | eval | report | reproduce. Thin: every command is one call into gjax.train."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+DESCRIPTION = 'gjax: ten papers on generative models, robustness and domain adaptation, on one JAX engine.'
+EPILOG = """first steps:
+  gjax reproduce iaat --seeds=0                 run a paper's mini study and print its table
+  gjax list                                     what there is: methods, configs, data sets, networks
+  gjax train --config=experiments/iaat/digits.py:iaat --workdir=runs/iaat --config.method.beta=0.2
+  gjax eval --workdir=runs/iaat --config.evaluation.steps=100
+The same command again resumes an interrupted run. A config file is code: run only those you trust."""
+
+
+def _overrides(words: list[str], parser: argparse.ArgumentParser, prefix: str = '--config.') -> dict[str, str]:
+    """--config.key=value words, or `--config.key value`, as a dict."""
+    overrides, words = {}, list(words)
+    while words:
+        word = words.pop(0)
+        if not word.startswith(prefix):
+            parser.error(f'unknown argument {word}; see gjax --help')
+        key, equals, value = word.removeprefix(prefix).partition('=')
+        if not equals:
+            if not words or words[0].startswith('--'):
+                parser.error(f'{word} needs a value: {word}=VALUE')
+            value = words.pop(0)
+        overrides[key] = value
+    return overrides
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        'gjax', description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--version', action='store_true', help='print the version and exit')
+    commands = parser.add_subparsers(dest='command', metavar='COMMAND')
+    commands.add_parser('list', help='list methods, experiment configs, data sets and networks')
+    train = commands.add_parser('train', help='train and evaluate one config, or resume it')
+    train.add_argument('--config', required=True, metavar='FILE[:ARG]', help='a config file; ARG picks a variant')
+    train.add_argument('--workdir', required=True, metavar='DIR', help='the run directory; made if missing')
+    train.epilog = 'Any config key is overridden by --config.KEY=VALUE, e.g. --config.train.total_epochs=5.'
+    evaluate = commands.add_parser('eval', help='evaluate the newest checkpoint of a run again')
+    evaluate.add_argument('--workdir', required=True, metavar='DIR', help='a run directory')
+    evaluate.add_argument('--out', metavar='FILE', help='also write the result to this JSON file')
+    evaluate.epilog = 'Another protocol by --config.evaluation.KEY=VALUE.'
+    report = commands.add_parser('report', help='compare runs: one table and figures')
+    report.add_argument('runs', nargs='+', metavar='DIR', help='run directories, or folders that hold some')
+    report.add_argument('--out', required=True, metavar='DIR', help='where report.md, report.json and figures go')
+    study = commands.add_parser('reproduce', help="run a paper's study and judge its claims")
+    study.add_argument('name', metavar='NAME', help='a paper, e.g. iaat')
+    study.add_argument('--scale', default='mini', help="mini (minutes on a laptop) or paper (the paper's own setting)")
+    study.add_argument('--seeds', default='0', metavar='0,1,2', help='comma-separated seeds (default 0)')
+    study.add_argument('--workdir', metavar='DIR', help='default runs/NAME-SCALE')
+    study.add_argument('--set', nargs='+', default=[], metavar='config.KEY=VALUE', help='override a key of every run')
+    study.add_argument('--extras', action='store_true', help='also the ablations')
+    study.add_argument('--jobs', type=int, default=0, help='runs at a time (default: 2 on a CPU of 2 or more cores, else 1)')
+    study.add_argument('--update_readme', action='store_true', help='write the tables into experiments/NAME/README.md')
+    return parser
+
+
+def _list() -> None:
+    from gjax import data, methods, nets
+    from gjax.train.config import experiments_dir
+
+    root = experiments_dir()
+    files = sorted(p for p in root.glob('*/*.py') if 'def get_config' in p.read_text())
+    sections = {
+        'methods': methods.METHODS,
+        'studies (gjax reproduce NAME)': sorted(p.parent.name for p in root.glob('*/study.py')),
+        'configs (gjax train --config=FILE)': [p.relative_to(root.parent).as_posix() for p in files],
+        'data sets (config.data.name)': [*data.EMBEDDED, 'npz:PATH', 'folder:PATH', 'any TFDS name'],
+        'networks (config.net.name)': nets.NETS,
+    }
+    for title, names in sections.items():
+        print(f'{title}:\n  ' + '\n  '.join(names))
+
+
+def _default_jobs() -> int:
+    import jax
+
+    return 2 if jax.default_backend() == 'cpu' and (os.cpu_count() or 1) >= 2 else 1
+
+
+def _run(arguments, overrides) -> None:
+    if arguments.command == 'list':
+        _list()
+    elif arguments.command == 'train':
+        from gjax.train import config, loop
+
+        done = Path(arguments.workdir, 'results.json').exists()
+        results = loop.train_and_evaluate(config.load(arguments.config, overrides), arguments.workdir)
+        print(json.dumps(results, indent=2))
+        if done:
+            print(f'{arguments.workdir} is complete: nothing to do', file=sys.stderr)
+    elif arguments.command == 'eval':
+        from gjax.train import logging, loop
+
+        results = loop.evaluate_run(arguments.workdir, overrides)
+        print(json.dumps(results, indent=2))
+        if arguments.out:
+            logging.write_json(Path(arguments.out), results)
+    elif arguments.command == 'report':
+        from gjax.train.report import report
+
+        print(report(arguments.runs, arguments.out))
+    else:
+        from gjax.train.errors import RunError
+        from gjax.train.study import reproduce
+
+        try:
+            seeds = [int(seed) for seed in arguments.seeds.split(',')]
+        except ValueError:
+            raise RunError(f'--seeds is {arguments.seeds!r}; allowed: comma-separated integers') from None
+        if arguments.jobs < 0:
+            raise RunError(f'--jobs is {arguments.jobs}; allowed: 0 (choose) or more')
+        pairs = [word.removeprefix('config.').partition('=') for word in arguments.set]
+        if any(not equals for _, equals, _ in pairs):
+            raise RunError(f'--set is {" ".join(arguments.set)!r}; allowed: config.KEY=VALUE')
+        summary = reproduce(
+            arguments.name,
+            scale=arguments.scale,
+            seeds=seeds,
+            workdir=arguments.workdir,
+            overrides={key: value for key, _, value in pairs} | overrides,
+            extras=arguments.extras,
+            jobs=arguments.jobs or _default_jobs(),
+            update_readme=arguments.update_readme,
+        )
+        print(summary['table'])
+        for path in summary['figures'].values():
+            print(f'figure: {path}')
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command; returns the exit code: 0, 1 (failed, one line says why), 2 (usage), 130/143 (stopped, saved)."""
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    if arguments.version:
+        import gjax
+
+        print(gjax.__version__)
+        return 0
+    if not arguments.command:
+        parser.print_help()
+        return 0
+    overrides = _overrides(rest, parser)
+    if overrides and arguments.command in ('list', 'report'):
+        parser.error(f'gjax {arguments.command} takes no --config.* keys')
+    from gjax.data.dataset import DataError
+    from gjax.train.errors import Interrupted, RunError
+
+    try:
+        _run(arguments, overrides)
+    except Interrupted as stop:
+        print(f'gjax: {stop}', file=sys.stderr)
+        return stop.exit_code
+    except (RunError, DataError, ValueError, OSError) as error:
+        if os.environ.get('GJAX_TRACEBACK'):
+            raise
+        print(f'gjax: error: {" ".join(str(error).split())}', file=sys.stderr)
+        return 1
+    return 0
+
+
+def entry() -> None:
+    """The console script."""
+    sys.exit(main())
+
+
+if __name__ == '__main__':
+    entry()

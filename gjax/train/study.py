@@ -1,0 +1,295 @@
+"""A paper's study: which runs, over which seeds, and which of the paper's claims their numbers bear out."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from gjax.train import config as configs
+from gjax.train import logging
+from gjax.train.errors import Interrupted, RunError
+from gjax.train.plots import save as save_figure
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One line of the table: a config file (with argument), its overrides; `extra` runs only when asked for."""
+
+    name: str
+    config: str
+    overrides: dict = dataclasses.field(default_factory=dict)
+    extra: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """'metric of run, minus metric of minus, is at least (or at most) bound', as a mean over seeds.
+
+    sentence: the paper's claim in our words. paper: its own number, or where it stands. deviation: what differs and why.
+    """
+
+    name: str
+    sentence: str
+    metric: str
+    run: str
+    minus: str = ''
+    minus_metric: str = ''
+    at_least: float | None = None
+    at_most: float | None = None
+    paper: str = ''
+    deviation: str = ''
+
+    def judge(self, metrics: dict[str, dict[int, dict]]) -> dict | None:
+        """Mean, spread, number of seeds and verdict from {run: {seed: metrics}}; None where a value is missing."""
+        other, other_metric = self.minus or self.run, self.minus_metric or self.metric
+        paired = bool(self.minus or self.minus_metric)
+        values = []
+        for seed, own in metrics.get(self.run, {}).items():
+            against = metrics.get(other, {}).get(seed, {}).get(other_metric) if paired else 0.0
+            if own.get(self.metric) is not None and against is not None:
+                values.append(own[self.metric] - against)
+        if not values:
+            return None
+        mean = float(np.mean(values))
+        holds = (self.at_least is None or mean >= self.at_least) and (self.at_most is None or mean <= self.at_most)
+        return {
+            'claim': self.sentence,
+            'holds': bool(holds),
+            'mean': mean,
+            'std': float(np.std(values, ddof=1)) if len(values) > 1 else None,
+            'seeds': len(values),
+            'at_least': self.at_least,
+            'at_most': self.at_most,
+            'paper': self.paper,
+            'deviation': self.deviation,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """What `gjax reproduce NAME` does.
+
+    runs: by scale ('mini', 'paper'). columns: metric -> heading of the table. derive: ({run: {seed: directory}}) ->
+    {run: {seed: {metric: value}}}, numbers that need several runs. figures: ({run: {seed: directory}}) -> {file: Figure}.
+    """
+
+    name: str
+    runs: dict[str, list[Run]]
+    claims: list[Claim]
+    columns: dict[str, str]
+    derive: Callable[[dict], dict]
+    figures: Callable[[dict], dict]
+    note: str = ''
+
+
+def load_study(name: str) -> Study:
+    """The study in experiments/NAME/study.py; RunError names the known ones."""
+    root = configs.experiments_dir()
+    known = sorted(p.parent.name for p in root.glob('*/study.py'))
+    if name not in known:
+        raise RunError(f'there is no study {name!r}; known: {", ".join(known)}')
+    return configs.load_module(root / name / 'study.py').STUDY
+
+
+def _plan(study: Study, scale: str, seeds, overrides: dict, extras: bool, workdir: Path):
+    """[(run name, seed, spec, overrides, directory)], every config already loaded once, so that mistakes show first."""
+    if scale not in study.runs:
+        raise RunError(f'--scale is {scale!r}; allowed: {", ".join(study.runs)}')
+    file = {run.name: str(configs.experiments_dir() / study.name / run.config) for run in study.runs[scale]}
+    plan = []
+    for seed in seeds:
+        for run in study.runs[scale]:
+            if run.extra and not extras:
+                continue
+            known = run.overrides | overrides | {'seed': seed}
+            configs.load(file[run.name], known)
+            plan.append((run.name, seed, file[run.name], known, workdir / run.name / f'seed{seed}'))
+    return plan
+
+
+def _run_here(plan) -> None:
+    from gjax.train.loop import train_and_evaluate
+
+    for name, _, spec, overrides, directory in plan:
+        if not (directory / 'results.json').exists():
+            train_and_evaluate(configs.load(spec, overrides), directory)
+        print(f'{name}: {directory}', flush=True)
+
+
+def _fraction(directory: Path) -> float:
+    """How far a run is, from its log: the last step counts 0.8, the results the rest."""
+    if (directory / 'results.json').exists():
+        return 1.0
+    lines = logging.read_metrics(directory / 'metrics.jsonl')
+    return 0.8 * lines[-1]['progress'] if lines else 0.0
+
+
+def _run_apart(plan, jobs: int) -> None:
+    """Each run in a process of its own, `jobs` at a time, under one bar; the first failure stops all."""
+    waiting, running = list(plan), {}
+    bar = logging.progress(100, 0, f'{len(plan)} runs, {jobs} at a time', unit='%')
+    environment = os.environ | {'GJAX_PROGRESS': '0'}
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                _, _, spec, overrides, directory = waiting.pop(0)
+                directory.mkdir(parents=True, exist_ok=True)
+                flags = [f'--config.{key}={value}' for key, value in overrides.items()]
+                command = [
+                    sys.executable,
+                    '-m',
+                    'gjax.cli',
+                    'train',
+                    f'--config={spec}',
+                    f'--workdir={directory}',
+                    *flags,
+                ]
+                with open(directory / 'output.log', 'a') as output:
+                    process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+                running[process] = directory
+            time.sleep(0.3)
+            for process in [p for p in running if p.poll() is not None]:
+                directory = running.pop(process)
+                if process.returncode:
+                    last = (directory / 'output.log').read_text().strip().splitlines()[-1:]
+                    raise RunError(f'{directory} stopped with exit code {process.returncode}: {" ".join(last)}')
+            done = 100 * sum(_fraction(entry[-1]) for entry in plan) / len(plan)
+            bar.update(round(done) - bar.n)
+    except KeyboardInterrupt:
+        raise Interrupted('stopped: every run is saved; the same command resumes', 130) from None
+    finally:
+        bar.close()
+        for process in running:
+            process.terminate()
+        for process in running:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(60)
+
+
+def collect(directories: dict[str, dict[int, Path]]) -> dict[str, dict[int, dict]]:
+    """{run: {seed: results.json content}}."""
+    return {
+        run: {seed: json.loads((path / 'results.json').read_text()) for seed, path in seeds.items()}
+        for run, seeds in directories.items()
+    }
+
+
+def _cell(values: list[float]) -> str:
+    if not values:
+        return ''
+    spread = f' ± {100 * np.std(values, ddof=1):.1f}' if len(values) > 1 else ''
+    return f'{100 * np.mean(values):.1f}{spread}'
+
+
+def results_table(metrics: dict[str, dict[int, dict]], columns: dict[str, str]) -> str:
+    """Markdown: one row a run, mean ± standard deviation over seeds, in percent (radii: in 255ths)."""
+    lines = ['| run | seeds | ' + ' | '.join(columns.values()) + ' |', '|---|---|' + '---|' * len(columns)]
+    for run, seeds in metrics.items():
+        cells = []
+        for metric in columns:
+            values = [m[metric] for m in seeds.values() if metric in m]
+            scale = 2.55 if 'radius' in metric and 'correlation' not in metric else 1.0
+            cells.append(_cell([scale * v for v in values]))
+        lines.append(f'| {run} | {len(seeds)} | ' + ' | '.join(cells) + ' |')
+    return '\n'.join(lines) + '\n'
+
+
+def claims_table(judged: dict[str, dict]) -> str:
+    """Markdown: the claims with verdict, our number and the paper's."""
+    lines = ['| claim | holds | ours (mean ± std, seeds) | asked | paper | deviation |', '|---|---|---|---|---|---|']
+    for claim in judged.values():
+        spread = '' if claim['std'] is None else f' ± {claim["std"]:.4f}'
+        asked = ' and '.join(
+            f'{sign} {claim[key]:g}' for key, sign in (('at_least', '>='), ('at_most', '<=')) if claim[key] is not None
+        )
+        verdict = 'yes' if claim['holds'] else 'NO'
+        lines.append(
+            f'| {claim["claim"]} | {verdict} | {claim["mean"]:+.4f}{spread}, {claim["seeds"]} | {asked} '
+            f'| {claim["paper"]} | {claim["deviation"]} |'
+        )
+    return '\n'.join(lines) + '\n'
+
+
+def update_between(path: Path, marker: str, text: str) -> None:
+    """Replaces what stands between <!-- marker --> and <!-- /marker --> in a file."""
+    old = path.read_text()
+    start, end = f'<!-- {marker} -->\n', f'<!-- /{marker} -->'
+    if start not in old or end not in old:
+        raise RunError(f'{path} has no section {start.strip()} ... {end}')
+    head, rest = old.split(start, 1)
+    logging.write_text(path, head + start + text + end + rest.split(end, 1)[1])
+
+
+def reproduce(
+    name: str,
+    *,
+    scale: str = 'mini',
+    seeds=(0,),
+    workdir: str | Path | None = None,
+    overrides: dict | None = None,
+    extras: bool = False,
+    jobs: int = 1,
+    update_readme: bool = False,
+) -> dict:
+    """Runs what is missing of a study, then judges its claims and draws its figures.
+
+    Args:
+      name: a method's name with a folder in experiments/.
+      scale: 'mini' or 'paper'.
+      seeds: ints.
+      workdir: default runs/NAME-SCALE.
+      overrides: dotted config keys for all runs.
+      extras: also the runs marked extra (ablations).
+      jobs: processes at a time; 1 runs everything in this one.
+      update_readme: write the tables into experiments/NAME/README.md.
+
+    Returns:
+      The content of study.json.
+    """
+    study, workdir = load_study(name), Path(workdir or f'runs/{name}-{scale}')
+    plan = _plan(study, scale, seeds, overrides or {}, extras, workdir)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f'--workdir is {str(workdir)!r}, which cannot be written: {error.strerror}') from error
+    missing = [entry for entry in plan if not (entry[-1] / 'results.json').exists()]
+    started = time.monotonic()
+    if jobs > 1 and len(missing) > 1:
+        _run_apart(missing, jobs)
+    else:
+        _run_here(missing)
+    directories: dict[str, dict[int, Path]] = {}
+    for run, seed, _, _, directory in plan:
+        directories.setdefault(run, {})[seed] = directory
+    results = collect(directories)
+    metrics = {run: {seed: r['metrics'] for seed, r in seeds.items()} for run, seeds in results.items()}
+    for run, by_seed in study.derive(directories).items():
+        for seed, values in by_seed.items():
+            metrics[run][seed] = metrics[run][seed] | values
+    judged = {c.name: verdict for c in study.claims if (verdict := c.judge(metrics)) is not None}
+    figures = {}
+    for file, figure in study.figures(directories).items():
+        figures[file] = str(save_figure(figure, workdir / 'figures' / file))
+    table = results_table(metrics, study.columns) + f'\n{study.note}\n\n' + claims_table(judged)
+    summary = {
+        'study': name,
+        'scale': scale,
+        'seeds': list(seeds),
+        'selection': 'last step',
+        'claims': judged,
+        'metrics': {run: {str(s): m for s, m in by_seed.items()} for run, by_seed in metrics.items()},
+        'figures': figures,
+        'seconds': round(time.monotonic() - started, 1),
+    }
+    logging.write_json(workdir / 'study.json', summary)
+    logging.write_text(workdir / 'table.md', table)
+    if update_readme:
+        update_between(configs.experiments_dir() / name / 'README.md', f'{name} {scale}', table)
+    return summary | {'table': table}

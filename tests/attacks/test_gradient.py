@@ -1,0 +1,174 @@
+"""Attacks against closed forms on linear models, their constraints, and per-example radii."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gjax import attacks
+from gjax.losses import cross_entropy, margin
+from tests.linear import binary_model
+
+RNG = np.random.default_rng(0)
+SHAPE = (6, 4, 4, 1)
+W, B, LINEAR = binary_model(RNG, 16)
+INSIDE = jnp.asarray(RNG.uniform(0.4, 0.6, SHAPE), jnp.float32)  # the [0, 1] box stays inactive for eps < 0.4
+LABELS = jnp.asarray([0, 1, 0, 1, 1, 0])
+SIGN = np.where(np.asarray(LABELS) == 1, 1.0, -1.0).astype(np.float32)
+
+
+def _score(images):
+    return np.asarray(images).reshape(len(images), -1) @ W + B
+
+
+@pytest.mark.parametrize(('steps', 'step', 'start'), [(1, 0.1, False), (10, 0.02, True), (4, 0.05, True)])
+def test_pgd_on_a_linear_model_is_the_closed_form(steps, step, start):
+    options = {'rng': jax.random.key(1), 'steps': steps, 'step_size': step, 'random_start': start}
+    adversarial = attacks.pgd(LINEAR, INSIDE, LABELS, 0.1, **options)
+    expected = SIGN * _score(INSIDE) - 0.1 * np.abs(W).sum()
+    np.testing.assert_allclose(SIGN * _score(adversarial), expected, atol=1e-5)
+    loss = cross_entropy(LINEAR(adversarial), LABELS)
+    np.testing.assert_allclose(loss, np.log1p(np.exp(-expected)), rtol=1e-5)
+
+
+def test_pgd_respects_the_box_in_closed_form():
+    images = jnp.asarray(RNG.uniform(0, 1, SHAPE), jnp.float32)
+    adversarial = attacks.pgd(LINEAR, images, LABELS, 0.3, rng=jax.random.key(0), steps=10, step_size=0.06)
+    direction = -SIGN[:, None] * np.sign(W)[None, :]
+    expected = np.clip(np.asarray(images).reshape(6, -1) + 0.3 * direction, 0, 1)
+    np.testing.assert_allclose(np.asarray(adversarial).reshape(6, -1), expected, atol=1e-6)
+
+
+def test_l2_pgd_on_a_linear_model_is_the_closed_form():
+    options = {'rng': jax.random.key(1), 'steps': 30, 'step_size': 0.02, 'norm': 'l2'}
+    adversarial = attacks.pgd(LINEAR, INSIDE, LABELS, 0.1, **options)
+    expected = SIGN * _score(INSIDE) - 0.1 * np.linalg.norm(W)
+    np.testing.assert_allclose(SIGN * _score(adversarial), expected, atol=1e-4)
+
+
+def test_targeted_pgd_moves_towards_the_target():
+    options = {'rng': jax.random.key(1), 'steps': 5, 'step_size': 0.05}
+    towards = attacks.pgd(LINEAR, INSIDE, LABELS, 0.1, targeted=True, **options)
+    np.testing.assert_allclose(SIGN * _score(towards), SIGN * _score(INSIDE) + 0.1 * np.abs(W).sum(), atol=1e-5)
+
+
+@pytest.mark.parametrize('norm', ['linf', 'l2'])
+def test_every_example_keeps_its_own_radius(norm):
+    images = jnp.asarray(RNG.uniform(0, 1, SHAPE), jnp.float32)
+    eps = jnp.asarray([0.0, 0.01, 0.1, 0.2, 0.5, 0.9])
+    adversarial = attacks.pgd(LINEAR, images, LABELS, eps, rng=jax.random.key(2), steps=7, step_size=eps / 3, norm=norm)
+    delta = np.asarray(adversarial - images).reshape(6, -1)
+    size = np.abs(delta).max(axis=1) if norm == 'linf' else np.linalg.norm(delta, axis=1)
+    assert (size <= np.asarray(eps) + 1e-6).all()
+    assert size[1:].min() > 0
+    np.testing.assert_array_equal(adversarial[0], images[0])
+    assert 0 <= adversarial.min()
+    assert adversarial.max() <= 1
+
+
+def test_mixed_radii_equal_separate_runs_with_the_same_noise():
+    eps = jnp.asarray([0.02, 0.05, 0.1, 0.2, 0.02, 0.1])
+    options = {'rng': jax.random.key(3), 'steps': 3, 'step_size': 0.01}
+    mixed = attacks.pgd(LINEAR, INSIDE, LABELS, eps, **options)
+    for value in (0.02, 0.05, 0.1, 0.2):
+        rows = np.flatnonzero(np.asarray(eps) == np.float32(value))
+        alone = attacks.pgd(LINEAR, INSIDE, LABELS, value, **options)
+        np.testing.assert_allclose(mixed[rows], alone[rows], atol=1e-7)
+
+
+def test_no_attack_beats_the_multiclass_margin():
+    weights = RNG.normal(size=(16, 5)).astype(np.float32)
+    images = jnp.asarray(RNG.uniform(0.4, 0.6, (40, 4, 4, 1)), jnp.float32)
+
+    def logits_fn(x):
+        return x.reshape(x.shape[0], -1) @ jnp.asarray(weights)
+
+    logits = np.asarray(logits_fn(images))
+    labels = logits.argmax(axis=1)
+    gaps = logits[np.arange(40), labels][:, None] - logits
+    norms = np.abs(weights[:, labels].T[:, None, :] - weights.T[None]).sum(axis=2)
+    margins = np.where(norms > 0, gaps / np.where(norms > 0, norms, 1), np.inf).min(axis=1)
+    labels = jnp.asarray(labels)
+    below, above = (jnp.asarray(margins * f, jnp.float32) for f in (0.99, 1.05))
+    for attack in (attacks.pgd, attacks.margin_pgd):
+        for radius, survives in ((below, True), (above, False)):
+            options = {'rng': jax.random.key(0), 'steps': 40, 'step_size': radius / 10}
+            still = margin(logits_fn(attack(logits_fn, images, labels, radius, **options)), labels) > 0
+            if survives:
+                assert still.all()
+            elif attack is attacks.margin_pgd:
+                assert not still.any()
+
+
+def test_fgsm_and_momentum_reach_the_corner_of_a_linear_model():
+    expected = SIGN * _score(INSIDE) - 0.1 * np.abs(W).sum()
+    one = attacks.fgsm(LINEAR, INSIDE, LABELS, 0.1)
+    many = attacks.momentum_iterative(LINEAR, INSIDE, LABELS, 0.1, steps=5, step_size=0.02)
+    for adversarial in (one, many):
+        np.testing.assert_allclose(SIGN * _score(adversarial), expected, atol=1e-5)
+
+
+def test_restarts_keep_the_best_start_of_each_example():
+    def logits_fn(images):  # two bumps: most starts climb the lower one
+        x = images.reshape(images.shape[0], -1)[:, 0]
+        bump = jnp.exp(-(((x - 0.2) / 0.05) ** 2)) + 3 * jnp.exp(-(((x - 0.9) / 0.05) ** 2))
+        return jnp.stack([jnp.zeros_like(bump), bump - 2.0], axis=1)
+
+    images, labels = jnp.full((64, 1, 1, 1), 0.5), jnp.zeros(64, jnp.int32)
+    hits = []
+    for restarts in (1, 10):
+        options = {'rng': jax.random.key(0), 'steps': 20, 'step_size': 0.02, 'restarts': restarts}
+        adversarial = attacks.pgd(logits_fn, images, labels, 0.5, **options)
+        hits.append(float((logits_fn(adversarial).argmax(axis=1) == 1).mean()))
+    assert hits[0] < 0.6
+    assert hits[1] > 0.9
+
+
+def test_carry_passes_through_every_call():
+    def logits_fn(images, count):
+        return LINEAR(images), count + 1
+
+    adversarial, count = attacks.pgd(
+        logits_fn, INSIDE, LABELS, 0.1, rng=jax.random.key(0), steps=7, step_size=0.02, carry=jnp.int32(0)
+    )
+    plain = attacks.pgd(LINEAR, INSIDE, LABELS, 0.1, rng=jax.random.key(0), steps=7, step_size=0.02)
+    assert count == 7
+    np.testing.assert_array_equal(adversarial, plain)
+
+
+@pytest.mark.parametrize('norm', ['linf', 'l2'])
+def test_random_noise_is_uniform_in_the_ball(norm):
+    images = jnp.full((4000, 1, 2, 1), 0.5)
+    delta = np.asarray(attacks.random_noise(images, 0.2, rng=jax.random.key(0), norm=norm) - images).reshape(-1, 2)
+    size = np.abs(delta).max(axis=1) if norm == 'linf' else np.linalg.norm(delta, axis=1)
+    assert size.max() <= 0.2 + 1e-6
+    np.testing.assert_allclose((size < 0.1).mean(), 0.25, atol=0.03)  # a quarter of the area
+
+
+def test_attacks_run_under_jit():
+    key = jax.random.key(0)
+    calls = {
+        'pgd': lambda x: attacks.pgd(LINEAR, x, LABELS, 0.1, rng=key, steps=3, step_size=0.05, restarts=2),
+        'fgsm': lambda x: attacks.fgsm(LINEAR, x, LABELS, 0.1),
+        'mim': lambda x: attacks.momentum_iterative(LINEAR, x, LABELS, 0.1, steps=3, step_size=0.05),
+        'margin': lambda x: attacks.margin_pgd(LINEAR, x, LABELS, 0.1, rng=key, steps=3),
+        'cw': lambda x: attacks.carlini_wagner_l2(LINEAR, x, LABELS, steps=3),
+        'noise': lambda x: attacks.random_noise(x, 0.1, rng=key),
+    }
+    for call in calls.values():
+        np.testing.assert_allclose(jax.jit(call)(INSIDE), call(INSIDE), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'norm': 'l1'}, "norm is 'l1'; allowed: linf, l2"),
+        ({'eps': -0.1}, 'is -0.1; allowed: >= 0'),
+        ({'eps': jnp.zeros(3)}, r'has shape \(3,\); allowed: \(\) or \(6,\)'),
+        ({'carry': 0, 'restarts': 2}, 'restarts is 2 with a carry'),
+    ],
+)
+def test_bad_arguments_are_refused(change, message):
+    arguments = {'eps': 0.1, 'rng': jax.random.key(0), 'steps': 1, 'step_size': 0.1} | change
+    with pytest.raises(ValueError, match=message):
+        attacks.pgd(LINEAR, INSIDE, LABELS, arguments.pop('eps'), **arguments)

@@ -1,0 +1,27 @@
+"""Eight simulated devices, strict promotion, and a compilation cache that the test subprocesses share."""
+
+import os
+from pathlib import Path
+
+_CACHE = Path(__file__).parent.parent / '.jax_cache'
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(_CACHE))
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.1')
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '-1')
+os.environ.setdefault('JAX_NUM_CPU_DEVICES', '8')
+os.environ.setdefault('GJAX_PROGRESS', '0')
+os.environ.setdefault('MPLBACKEND', 'Agg')
+
+import jax
+import pytest
+
+jax.config.update('jax_numpy_rank_promotion', 'raise')
+jax.config.update('jax_numpy_dtype_promotion', 'strict')
+
+
+@pytest.fixture(scope='session')
+def meshes():
+    """The same mesh over 1 and over 8 devices."""
+    from gjax.train.devices import data_mesh
+
+    return {n: data_mesh(jax.devices()[:n]) for n in (1, 8)}

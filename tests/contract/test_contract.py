@@ -1,0 +1,103 @@
+"""What every method must do: step, improve, agree on 1 and 8 devices, resume and repeat bit for bit."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from gjax.train.checkpoint import to_arrays
+from gjax.train.logging import read_metrics
+from gjax.train.loop import Run, train_and_evaluate
+from tests.contract.cases import CASES, tiny_config
+
+
+@pytest.fixture(params=sorted(CASES))
+def case(request):
+    return request.param
+
+
+def _train(run, steps):
+    state, collected = run.init(), []
+    while steps:
+        count = min(steps, run.steps_per_call)
+        state, metrics = run.train(state, count)
+        collected.append(metrics)
+        steps -= count
+    return state, {name: np.concatenate([m[name] for m in collected]) for name in collected[0]}
+
+
+def test_one_device_equals_eight(case, toy_data, meshes):
+    runs = {n: Run(tiny_config(case, toy_data), mesh) for n, mesh in meshes.items()}
+    states, metrics = zip(*(_train(run, 7) for run in runs.values()), strict=True)
+    for name in metrics[0]:
+        np.testing.assert_allclose(metrics[1][name], metrics[0][name], rtol=1e-5, atol=1e-5, err_msg=name)
+    results = [run.evaluate(state, final=True) for run, state in zip(runs.values(), states, strict=True)]
+    for name, value in results[0].items():
+        np.testing.assert_allclose(results[1][name], value, atol=1e-5, err_msg=name)
+
+
+def test_state_types_are_stable_and_every_player_is_logged(case, toy_data):
+    run = Run(tiny_config(case, toy_data))
+    before = run.init()
+    after, metrics = run.train(run.init(), 1)
+    assert jax.tree.structure(before) == jax.tree.structure(after)
+    for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
+        assert (old.shape, old.dtype) == (new.shape, new.dtype)
+    for player, params in after.params.items():
+        assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype('float32')}
+        for name in ('loss', 'grad_norm', 'update_norm'):
+            assert np.isfinite(metrics[f'{name}/{player}']).all()
+    assert after.step == 1
+
+
+def test_it_learns_the_toy(case, toy_data):
+    run = Run(tiny_config(case, toy_data, train__total_steps=60))
+    state, _ = _train(run, 60)
+    results = run.evaluate(state)
+    assert results['clean_accuracy'] >= 0.95
+    assert results['robust_accuracy'] <= results['clean_accuracy']
+
+
+class _Killed(Exception):
+    pass
+
+
+def test_a_killed_run_resumes_bit_for_bit(case, toy_data, tmp_path, monkeypatch):
+    config = tiny_config(case, toy_data)
+    whole = train_and_evaluate(config, tmp_path / 'whole')
+    step = Run.train
+
+    def die(self, state, count):
+        if int(state.step) >= 6:
+            raise _Killed
+        return step(self, state, count)
+
+    monkeypatch.setattr(Run, 'train', die)
+    with pytest.raises(_Killed):
+        train_and_evaluate(config, tmp_path / 'killed')
+    monkeypatch.setattr(Run, 'train', step)
+    resumed = train_and_evaluate(config, tmp_path / 'killed')
+    assert json.loads((tmp_path / 'killed/run.json').read_text())['resumed_at'] == 4
+    assert resumed == whole
+    run = Run(config)
+    states = []
+    for name in ('whole', 'killed'):
+        from gjax.train.checkpoint import Checkpointer
+
+        checkpoints = Checkpointer(tmp_path / name / 'checkpoints')
+        states.append(to_arrays(checkpoints.restore_latest(run.init())[0]))
+        checkpoints.close()
+    for key, value in states[0].items():
+        np.testing.assert_array_equal(states[1][key], value, err_msg=key)
+    logs = [read_metrics(tmp_path / name / 'metrics.jsonl') for name in ('whole', 'killed')]
+    assert logs[0] == logs[1]
+
+
+def test_one_seed_is_one_result_and_another_seed_another(case, toy_data):
+    first, again, other = (
+        to_arrays(_train(Run(tiny_config(case, toy_data, seed=seed)), 4)[0]) for seed in (0, 0, 1)
+    )
+    for key, value in first.items():
+        np.testing.assert_array_equal(again[key], value, err_msg=key)
+    assert any((other[key] != value).any() for key, value in first.items())

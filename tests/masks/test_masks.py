@@ -1,0 +1,33 @@
+"""Pruning masks stay in force through an optimiser with momentum and weight decay."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from gjax import masks
+from gjax.methods.base import new_state, update_player
+
+PARAMS = {'kernel': jnp.ones((2, 3)), 'bias': jnp.ones(3)}
+MASKS = {'kernel': jnp.asarray([[True, False, True], [False, False, True]]), 'bias': None}
+
+
+def test_apply_and_sparsity():
+    pruned = masks.apply(MASKS, PARAMS)
+    np.testing.assert_array_equal(pruned['kernel'], [[1, 0, 1], [0, 0, 1]])
+    np.testing.assert_array_equal(pruned['bias'], PARAMS['bias'])
+    assert masks.apply(None, PARAMS) is PARAMS
+    np.testing.assert_allclose(masks.sparsity(MASKS), 0.5)
+    assert masks.sparsity({'bias': None}) == 0
+
+
+def test_pruned_weights_stay_zero_under_adam_and_decay():
+    optimizer = optax.chain(optax.add_decayed_weights(0.1), optax.adam(0.1))
+    params = masks.apply(MASKS, PARAMS)
+    state = new_state(jax.random.key(0), {'p': params}, {}, {'p': optimizer.init(params)})
+    state = state.replace(masks={'p': MASKS})
+    for _ in range(5):
+        state, norms = update_player(state, 'p', jax.tree.map(jnp.ones_like, params), optimizer)
+    np.testing.assert_array_equal(np.asarray(state.params['p']['kernel'] != 0), MASKS['kernel'])
+    assert (state.params['p']['bias'] < 1).all()
+    np.testing.assert_allclose(norms['grad_norm/p'], 3.0)

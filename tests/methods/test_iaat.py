@@ -1,0 +1,202 @@
+"""The radius rule and its dynamics against the sheet's numbers (section 6); all radii in 255ths unless said."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from gjax import attacks
+from gjax.losses import cross_entropy
+from gjax.methods.base import DataInfo
+from gjax.methods.classifier import PLAYER, Evaluation
+from gjax.methods.iaat import IAAT, attack_step_size, select_radius
+
+GAMMA, BETA = 1.9, 0.1
+
+
+class Linear(nn.Module):
+    """Two-class logits (0, w.x), images centred at 1/2; the weights are the only parameter."""
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        weights = self.param('weights', nn.initializers.normal(), (images[0].size,))
+        score = (images.reshape(images.shape[0], -1) - 0.5) @ weights
+        return jnp.stack([jnp.zeros_like(score), score], axis=1)
+
+
+def _method(num_examples=8, steps_per_epoch=1, **options):
+    return IAAT(
+        net=Linear(),
+        optimizer=optax.sgd(options.pop('rate', 0.0)),
+        info=DataInfo(2, num_examples, steps_per_epoch, 1000),
+        evaluation=Evaluation(),
+        **options,
+    )
+
+
+def _batch(margins, eps=1 / 255):
+    """Images whose linf margin under weights of ones is margins * eps: constant images 1/2 + margin * eps, label 1."""
+    image = 0.5 + np.asarray(margins, np.float32)[:, None, None, None] * eps * np.ones((1, 2, 2, 1), np.float32)
+    return {
+        'image': jnp.asarray(image),
+        'label': jnp.ones(len(margins), jnp.int32),
+        'index': jnp.arange(len(margins), dtype=jnp.int32),
+    }
+
+
+def _frozen(method, batch, radius):
+    state = method.init(jax.random.key(0), batch)
+    params = {PLAYER: {'weights': jnp.ones(4)}}
+    return state.replace(params=params, memory={'radius': jnp.asarray(radius, jnp.float32)})
+
+
+def test_selection_order():
+    radius = jnp.full(6, 8.0)
+    robust = jnp.asarray([True, False, True, False, True, False])
+    above = jnp.asarray([True, True, False, False, True, False])
+    clean = jnp.asarray([True, True, True, True, False, False])
+    new = select_radius(radius, robust, above, clean, gamma=GAMMA, beta=1.0)
+    np.testing.assert_allclose(new, [9.9, 9.9, 8.0, 6.1, 0.0, 0.0], rtol=1e-6)
+    smoothed = select_radius(radius, robust, above, clean, gamma=GAMMA, beta=BETA)
+    np.testing.assert_allclose(smoothed, 0.1 * np.asarray(new) + 0.9 * 8, rtol=1e-6)
+    capped = select_radius(radius, robust, above, clean, gamma=GAMMA, beta=1.0, eps_max=9.0)
+    np.testing.assert_allclose(capped, [9, 9, 8, 6.1, 0, 0], rtol=1e-6)
+    low = select_radius(jnp.ones(1), *(jnp.zeros(1, bool),) * 2, jnp.ones(1, bool), gamma=GAMMA, beta=1.0)
+    assert low[0] == 0
+
+
+def test_dynamics_on_a_frozen_linear_model():
+    margins = [20.0, 8.5, 5.0, 1.0]
+    method = _method(4, warmup_epochs=0, gamma=GAMMA / 255, beta=BETA)
+    batch = _batch(margins)
+    state = _frozen(method, batch, np.full(4, 8 / 255))
+    step, history = jax.jit(method.step), []
+    for _ in range(60):
+        state, _ = step(state, batch)
+        history.append(255 * np.asarray(state.memory['radius']))
+    history = np.asarray(history)
+    np.testing.assert_allclose(history[-1, :3], [18.26, 8.0, 4.96], atol=2e-3)
+    assert np.flatnonzero(np.abs(history[:, 0] - 18.26) < 2e-3)[0] + 1 == 54
+    assert np.flatnonzero(np.abs(history[:, 2] - 4.96) < 2e-3)[0] + 1 == 16
+    rises = np.diff(np.vstack([np.full(4, 8.0), history]), axis=0)
+    assert rises.max() <= BETA * GAMMA + 1e-3
+    assert 1.0 - GAMMA <= history[-1, 3] < 1.0
+
+
+def test_clean_misclassified_radii_decay_geometrically():
+    method = _method(1, warmup_epochs=0, gamma=GAMMA / 255, beta=BETA)
+    batch = _batch([-3.0])
+    state = _frozen(method, batch, [8 / 255])
+    for visit in range(1, 21):
+        state, _ = method.step(state, batch)
+        np.testing.assert_allclose(255 * state.memory['radius'][0], 8 * 0.9**visit, rtol=1e-4)
+    assert 255 * state.memory['radius'][0] < 1
+
+
+def test_beta_zero_freezes_and_warm_up_writes_only_zero_or_eps():
+    batch = _batch([20.0, 8.0, 3.0, -1.0])
+    frozen = _method(4, warmup_epochs=0, beta=0.0)
+    radius = np.asarray([3, 7, 9, 0], np.float32) / 255
+    state, _ = frozen.step(_frozen(frozen, batch, radius), batch)
+    np.testing.assert_allclose(state.memory['radius'], radius, rtol=1e-6)
+    warm = _method(4, warmup_epochs=1, eps=8 / 255)
+    state, _ = warm.step(_frozen(warm, batch, np.zeros(4)), batch)
+    np.testing.assert_allclose(255 * state.memory['radius'], [8, 8, 8, 0], rtol=1e-6)
+
+
+def test_gamma_zero_beta_one_is_uniform_training_at_the_warm_up_radius():
+    method = _method(4, warmup_epochs=1, gamma=0.0, beta=1.0, eps=8 / 255)
+    batch = _batch([20.0, 30.0, 15.0, 12.0])
+    state = _frozen(method, batch, np.zeros(4))
+    for _ in range(3):
+        state, _ = method.step(state, batch)
+        np.testing.assert_allclose(255 * state.memory['radius'], 8, rtol=1e-6)
+
+
+@pytest.mark.parametrize('reuse', [False, True])
+def test_memory_changes_only_at_the_batchs_indices_and_follows_permutation(reuse):
+    method = _method(10, warmup_epochs=0, gamma=GAMMA / 255, beta=BETA, reuse_attack=reuse)
+    batch = _batch([20.0, 8.5, 5.0, -2.0]) | {'index': jnp.asarray([7, 2, 9, 4])}
+    start = np.arange(10, dtype=np.float32) / 255
+    state, _ = method.step(_frozen(method, batch, start), batch)
+    new = np.asarray(state.memory['radius'])
+    untouched = [0, 1, 3, 5, 6, 8]
+    np.testing.assert_array_equal(new[untouched], start[untouched])
+    assert (new[[7, 2, 9, 4]] != start[[7, 2, 9, 4]]).all()
+    order = np.asarray([2, 0, 3, 1])
+    shuffled = jax.tree.map(lambda leaf: leaf[order], batch)
+    permuted, _ = method.step(_frozen(method, shuffled, start), shuffled)
+    np.testing.assert_allclose(permuted.memory['radius'], new, atol=1e-7)
+
+
+def test_attack_step_size_rule():
+    sizes = 255 * attack_step_size(jnp.asarray([5, 10, 20]) / 255, 10, 2 / 255)
+    np.testing.assert_allclose(sizes, [2, 2, 4], rtol=1e-6)
+
+
+def test_the_gradient_is_that_of_robust_logistic_regression():
+    rng = np.random.default_rng(0)
+    images = jnp.asarray(rng.uniform(0.4, 0.6, (16, 2, 2, 1)), jnp.float32)
+    labels, eps = jnp.asarray(rng.integers(0, 2, 16)), rng.uniform(0, 0.05, 16).astype(np.float32)
+    weights = rng.normal(size=4).astype(np.float32)
+    net = Linear()
+
+    def logits_fn(params, x):
+        return net.apply({'params': params}, x, train=True)
+
+    params = {'weights': jnp.asarray(weights)}
+    adversarial = attacks.pgd(
+        functools.partial(logits_fn, params),
+        images,
+        labels,
+        jnp.asarray(eps),
+        rng=jax.random.key(0),
+        steps=10,
+        step_size=attack_step_size(jnp.asarray(eps), 10, 2 / 255),
+    )
+    own = jax.grad(lambda p: cross_entropy(logits_fn(p, adversarial), labels).mean())(params)['weights']
+    sign = 2.0 * np.asarray(labels) - 1
+    centred = np.asarray(images).reshape(16, 4) - 0.5
+    robust_margin = sign * (centred @ weights) - eps * np.abs(weights).sum()
+    slope = -1 / (1 + np.exp(robust_margin))
+    exact = (slope[:, None] * (sign[:, None] * centred - eps[:, None] * np.sign(weights))).mean(axis=0)
+    np.testing.assert_allclose(own, exact, atol=1e-5)
+
+
+def test_the_batched_selection_equals_two_separate_attacks():
+    method = _method(3, warmup_epochs=0)
+    batch = _batch([20.0, 8.5, 5.0])
+    radius = jnp.asarray([8.0, 8.0, 8.0]) / 255
+    state = _frozen(method, batch, np.full(3, 8 / 255))
+    rng = jax.random.key(5)
+    clean = jnp.ones(3, bool)
+    new, _, _ = method._selection(state, {}, batch['image'], batch['label'], radius, clean, rng)
+    keys = jax.random.split(rng)
+    verdicts = []
+    for key, eps in zip(keys, (radius, radius + method.gamma), strict=True):
+        adversarial, _ = method._pgd(state, {}, batch['image'], batch['label'], eps, key)
+        verdicts.append(method.logits(state, adversarial).argmax(axis=1) == batch['label'])
+    expected = select_radius(radius, *verdicts, clean, gamma=method.gamma, beta=method.beta)
+    np.testing.assert_allclose(new, expected, rtol=1e-6)
+
+
+def test_summaries():
+    method = _method(4, eps=8 / 255)
+    state = _frozen(method, _batch([1.0]), np.asarray([0, 4, 8, 400]) / 255)
+    summary = method.summarize(state)
+    assert summary['radius_histogram'].sum() == 4
+    np.testing.assert_array_equal(np.flatnonzero(summary['radius_histogram']), [0, 4, 8, 31])
+    np.testing.assert_allclose(255 * summary['mean_radius'], 103, rtol=1e-5)
+    examples = {
+        'radius': np.asarray([1.0, 2.0, 3.0]),
+        'correct': np.asarray([False, True, True]),
+        'margin': np.asarray([-1.0, 1.0, 2.0]),
+    }
+    numbers = method.summarize_examples(examples)
+    assert numbers['mean_radius_misclassified'] == 1
+    assert numbers['mean_radius_correct'] == 2.5
+    assert numbers['radius_margin_correlation'] == pytest.approx(1.0)

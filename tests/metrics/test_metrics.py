@@ -1,0 +1,25 @@
+"""Streaming means ignore padding; the rank correlation is SciPy's, and defined for constants."""
+
+import numpy as np
+import pytest
+
+from gjax.metrics import MaskedMean, spearman
+
+
+def test_padding_never_counts():
+    mean = MaskedMean()
+    mean.add({'a': np.asarray([1.0, 0.0]), 'curve': np.asarray([[1, 0], [0, 0]])}, [True, True])
+    mean.add({'a': np.asarray([1.0, 99.0]), 'curve': np.asarray([[1, 1], [9, 9]])}, [True, False])
+    result = mean.result()
+    assert result['a'] == pytest.approx(2 / 3)
+    assert result['curve'] == pytest.approx([2 / 3, 1 / 3])
+
+
+def test_no_examples_is_an_error():
+    with pytest.raises(ValueError, match='empty'):
+        MaskedMean().result()
+
+
+def test_spearman():
+    assert spearman([1, 2, 3, 4], [1, 8, 27, 64]) == pytest.approx(1.0)
+    assert spearman([1, 1, 1], [1, 2, 3]) == 0.0

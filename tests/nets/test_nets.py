@@ -1,0 +1,105 @@
+"""Networks: known sizes, the sheet's details, bfloat16, and a convolution equal to XLA's in value and gradient."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from gjax import nets
+from gjax.nets.layers import conv2d
+
+
+@pytest.mark.parametrize(
+    ('size', 'kernel', 'strides', 'padding'),
+    [
+        ((2, 8, 8, 3), (3, 3, 3, 4), (1, 1), ((1, 1), (1, 1))),
+        ((2, 9, 7, 3), (3, 3, 3, 4), (2, 2), ((1, 1), (1, 1))),
+        ((2, 8, 8, 2), (5, 3, 2, 4), (2, 3), ((0, 2), (1, 0))),
+        ((2, 8, 8, 2), (1, 1, 2, 4), (2, 2), ((0, 0), (0, 0))),
+        ((2, 7, 7, 2), (4, 4, 2, 3), (2, 2), ((0, 0), (2, 1))),
+    ],
+)
+def test_conv2d_equals_xla_in_value_and_both_gradients(size, kernel, strides, padding):
+    keys = jax.random.split(jax.random.key(0), 3)
+    images, weights = jax.random.normal(keys[0], size), jax.random.normal(keys[1], kernel)
+
+    def xla(x, w):
+        return lax.conv_general_dilated(x, w, strides, padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+
+    expected, pullback = jax.vjp(xla, images, weights)
+    value, own_pullback = jax.vjp(lambda x, w: conv2d(x, w, strides, padding), images, weights)
+    cotangent = jax.random.normal(keys[2], expected.shape)
+    np.testing.assert_array_equal(value, expected)
+    for own, reference in zip(own_pullback(cotangent), pullback(cotangent), strict=True):
+        np.testing.assert_allclose(own, reference, atol=1e-4)
+
+
+def test_conv2d_has_second_derivatives():
+    images, weights = jnp.ones((1, 4, 4, 1)), jnp.full((3, 3, 1, 1), 0.3)
+
+    def loss(w):
+        return jnp.sum(conv2d(images, w, (1, 1), ((1, 1), (1, 1))) ** 3)
+
+    value = jax.grad(lambda w: jnp.sum(jax.grad(loss)(w) ** 2))(weights)
+    step = 1e-3
+    up, down = (jnp.sum(jax.grad(loss)(weights.at[1, 1].add(s)) ** 2) for s in (step, -step))
+    np.testing.assert_allclose(value[1, 1, 0, 0], (up - down) / (2 * step), rtol=1e-2)
+
+
+def _count(name, size=32, **options):
+    net = nets.build(name, **options)
+    shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), jnp.zeros((2, size, size, 3)), train=False))
+    return sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(shapes['params']))
+
+
+def test_parameter_counts():
+    assert _count('iaat_wide_resnet', num_classes=10) == 46_090_740  # the authors' network, sheet section 3
+    assert _count('iaat_wide_resnet', num_classes=100) == 46_090_740 + 90 * 640 + 2 * 90
+    assert _count('preact_resnet18', num_classes=10) == 11_171_146 + 2 * 512  # the usual PyTorch one has no final BN
+    assert _count('wide_resnet', num_classes=10) == 36_479_194  # WRN-28-10
+    assert _count('resnet50', num_classes=1000, size=224) == 25_557_032  # torchvision's resnet50
+
+
+def test_iaat_blocks_have_no_affine_and_shortcuts_are_padded_pools():
+    net = nets.build('iaat_wide_resnet', num_classes=10, depth=8, width=1)
+    variables = net.init(jax.random.key(0), jnp.zeros((2, 8, 8, 3)), train=False)
+    names = {jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_flatten_with_path(variables['params'])[0]}
+    assert sum('scale' in name for name in names) == 1
+    assert sum('bias' in name for name in names) == 1
+
+
+@pytest.mark.parametrize('name', ['small_cnn', 'preact_resnet18', 'wide_resnet', 'iaat_wide_resnet'])
+def test_bfloat16_compute_keeps_float32_parameters_and_logits(name):
+    small = {'preact_resnet18': {'width': 4}, 'wide_resnet': {'depth': 10, 'width': 1}, 'small_cnn': {}}
+    options = small.get(name, {'depth': 8, 'width': 1})
+    images = jax.random.uniform(jax.random.key(1), (4, 16, 16, 3))
+    logits = {}
+    for dtype in ('float32', 'bfloat16'):
+        net = nets.build(name, num_classes=5, dtype=dtype, **options)
+        variables = net.init(jax.random.key(0), images, train=False)
+        assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
+        logits[dtype], new = net.apply(variables, images, train=True, mutable=['batch_stats'])
+        assert logits[dtype].dtype == jnp.float32
+        assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(new))
+    np.testing.assert_allclose(logits['bfloat16'], logits['float32'], atol=0.15)
+    assert np.abs(np.asarray(logits['bfloat16'] - logits['float32'])).max() > 0
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ({'name': 'lenet'}, "net.name is 'lenet'; allowed: small_cnn"),
+        ({'name': 'small_cnn', 'dtype': 'int8'}, "net.dtype is 'int8'; allowed: float32, bfloat16"),
+        ({'name': 'small_cnn', 'hiden': 3}, 'did you mean hidden'),
+    ],
+)
+def test_bad_networks_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        nets.build(num_classes=2, **arguments)
+
+
+def test_bad_depth_is_refused():
+    net = nets.build('wide_resnet', num_classes=2, depth=29)
+    with pytest.raises(ValueError, match='depth is 29; allowed: 4'):
+        net.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), train=False)
