@@ -84,6 +84,11 @@ def load_module(path: Path):
     return module
 
 
+def sibling(file: str, name: str) -> Path:
+    """The file `name` beside `file`: how one config builds on another."""
+    return Path(file).parent / name
+
+
 def _find(file: str) -> Path:
     path = Path(file)
     shipped = experiments_dir() / file.removeprefix('experiments/')

@@ -58,10 +58,11 @@ class Claim:
         if not values:
             return None
         mean = float(np.mean(values))
-        holds = (self.at_least is None or mean >= self.at_least) and (self.at_most is None or mean <= self.at_most)
+        low = -np.inf if self.at_least is None else self.at_least - 1e-9  # accuracies are sums of floats
+        high = np.inf if self.at_most is None else self.at_most + 1e-9
         return {
             'claim': self.sentence,
-            'holds': bool(holds),
+            'holds': bool(low <= mean <= high),
             'mean': mean,
             'std': float(np.std(values, ddof=1)) if len(values) > 1 else None,
             'seeds': len(values),

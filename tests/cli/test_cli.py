@@ -1,0 +1,251 @@
+"""The command line as users meet it: in a subprocess, with every mistake answered by one line and a non-zero exit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+TINY = {
+    'data.name': 'digits',
+    'train.total_epochs': '2',
+    'train.steps_per_call': '5',
+    'train.checkpoint_every_epochs': '1',
+    'train.batch_size': '96',
+    'train.eval_batch_size': '120',
+    'net.widths': '(4, 8)',
+    'net.hidden': '8',
+    'evaluation.steps': '2',
+    'evaluation.restarts': '1',
+    'evaluation.quick_steps': '1',
+    'evaluation.curve': '(0.1,)',
+    'evaluation.curve_steps': '1',
+}
+
+
+def _environment(**changes):
+    return os.environ | {'JAX_NUM_CPU_DEVICES': '1', 'GJAX_PROGRESS': '0'} | changes
+
+
+def gjax(*arguments, **environment):
+    command = [sys.executable, '-m', 'gjax.cli', *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=_environment(**environment), check=False)
+
+
+def _flags(**changes):
+    return [f'--config.{key}={value}' for key, value in (TINY | changes).items()]
+
+
+def _train(workdir, config='iaat/digits.py:supervised', changes=None, **environment):
+    return gjax('train', f'--config={config}', f'--workdir={workdir}', *_flags(**(changes or {})), **environment)
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp('runs') / 'supervised'
+    done = _train(workdir)
+    assert done.returncode == 0, done.stderr
+    return workdir
+
+
+def test_help_and_list():
+    text = gjax('--help').stdout
+    for word in ('reproduce', 'train', 'eval', 'report', 'list', '--config.method.beta=0.2'):
+        assert word in text
+    listed = gjax('list').stdout
+    for name in ('iaat', 'trades', 'mnistm5k', 'experiments/iaat/cifar10.py', 'wide_resnet'):
+        assert name in listed
+    assert gjax().returncode == 0
+
+
+def test_a_run_leaves_its_directory(finished):
+    results = json.loads((finished / 'results.json').read_text())
+    assert set(results) == {'experiment', 'method', 'seed', 'step', 'selection', 'metrics'}
+    assert {'clean_accuracy', 'robust_accuracy'} <= set(results['metrics'])
+    record = json.loads((finished / 'run.json').read_text())
+    assert record['versions']['jax']
+    assert record['devices']
+    assert json.loads((finished / 'config.json').read_text())['train']['batch_size'] == 96
+    steps = [json.loads(line)['step'] for line in (finished / 'metrics.jsonl').read_text().splitlines()]
+    assert steps == sorted(steps)
+    assert (finished / 'checkpoints').is_dir()
+
+
+def test_rerunning_a_finished_command_does_nothing(finished):
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob('*') if path.is_file()}
+    again = _train(finished)
+    assert again.returncode == 0
+    assert 'is complete: nothing to do' in again.stderr
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob('*') if path.is_file()} == before
+
+
+def test_eval_repeats_the_result_and_takes_another_protocol(finished, tmp_path):
+    results = json.loads((finished / 'results.json').read_text())
+    same = gjax('eval', f'--workdir={finished}', f'--out={tmp_path}/same.json')
+    assert same.returncode == 0, same.stderr
+    assert json.loads((tmp_path / 'same.json').read_text()) == results
+    weak = gjax('eval', f'--workdir={finished}', '--config.evaluation.eps=0.0')
+    metrics = json.loads(weak.stdout)['metrics']
+    assert metrics['robust_accuracy'] == metrics['clean_accuracy']
+
+
+def test_report_compares_runs(finished, tmp_path):
+    done = gjax('report', finished, f'--out={tmp_path}/report')
+    assert done.returncode == 0, done.stderr
+    assert '| supervised | 1 |' in done.stdout
+    for file in ('report.md', 'report.json', 'figures/frontier.png', 'figures/training_curves.png'):
+        assert (tmp_path / 'report' / file).stat().st_size > 0
+
+
+def test_reproduce_runs_a_study_and_reports_claims_that_fail(tmp_path):
+    pairs = [f'config.{key}={value}' for key, value in TINY.items()]
+    command = ['reproduce', 'iaat', '--seeds=0', '--jobs=2', f'--workdir={tmp_path}', '--set', *pairs]
+    done = gjax(*command)
+    assert done.returncode == 0, done.stderr
+    study = json.loads((tmp_path / 'study.json').read_text())
+    assert {claim['holds'] for claim in study['claims'].values()} >= {False}
+    assert set(study['metrics']) >= {'supervised', 'adversarial_training', 'iaat'}
+    for path in study['figures'].values():
+        assert path in done.stdout
+        assert os.path.getsize(path) > 5000
+    assert '| iaat | 1 |' in (tmp_path / 'table.md').read_text()
+    started = time.monotonic()
+    again = gjax(*command)
+    assert again.returncode == 0
+    assert '| iaat | 1 |' in again.stdout
+    assert time.monotonic() > started
+
+
+def test_kill_and_sigterm_resume_to_the_undisturbed_result(tmp_path):
+    slow = {'train.total_epochs': '40', 'train.checkpoint_every_epochs': '2'}
+    whole = _train(tmp_path / 'whole', changes=slow)
+    assert whole.returncode == 0, whole.stderr
+    flags = ['train', '--config=iaat/digits.py:supervised', f'--workdir={tmp_path}/stopped', *_flags(**slow)]
+    command = [sys.executable, '-m', 'gjax.cli', *flags]
+    checkpoints = tmp_path / 'stopped' / 'checkpoints'
+    seen = 0
+    for number, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 143)):
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=_environment())
+        deadline = time.monotonic() + 200
+        while process.poll() is None and time.monotonic() < deadline:
+            steps = [int(p.name) for p in checkpoints.glob('*') if p.name.isdigit()] if checkpoints.is_dir() else []
+            if max(steps, default=0) > seen:
+                seen = max(steps)
+                process.send_signal(number)
+                break
+            time.sleep(0.005)
+        _, stderr = process.communicate(timeout=120)
+        assert process.returncode == code, stderr
+    assert 'SIGTERM at step' in stderr
+    assert 'the same command resumes' in stderr
+    resumed = _train(tmp_path / 'stopped', changes=slow)
+    assert resumed.returncode == 0, resumed.stderr
+    assert json.loads(resumed.stdout) == json.loads(whole.stdout)
+    logs = [(tmp_path / name / 'metrics.jsonl').read_text() for name in ('whole', 'stopped')]
+    assert logs[0] == logs[1]
+
+
+def _fails(done, *words):
+    assert done.returncode not in (0, None)
+    lines = [line for line in done.stderr.strip().splitlines() if line]
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith('gjax: error: ')
+    for word in words:
+        assert word in lines[0], lines[0]
+
+
+def _npz(path, **changes):
+    arrays = {
+        'train_images': np.zeros((200, 8, 8, 1), np.uint8),
+        'train_labels': np.arange(200) % 2,
+        'test_images': np.zeros((120, 8, 8, 1), np.uint8),
+        'test_labels': np.arange(120) % 2,
+    }
+    np.savez(path, **{key: value for key, value in (arrays | changes).items() if value is not None})
+    return f'npz:{path}'
+
+
+def test_unknown_keys_sets_and_values(tmp_path):
+    _fails(_train(tmp_path / 'a', changes={'method.mixup_alfa': '1'}), 'no config.method.mixup_alfa', 'mixup_alpha')
+    _fails(_train(tmp_path / 'a', changes={'data.name': 'mnits5k'}), "data.name is 'mnits5k'", 'did you mean mnist5k')
+    _fails(_train(tmp_path / 'a', changes={'evaluation.eps': '-0.1'}), 'evaluation.eps is -0.1', 'allowed: >= 0')
+    trades = _train(tmp_path / 'a', 'iaat/digits.py:trades', {'method.eps': '-1'})
+    _fails(trades, 'method.eps is -1.0; allowed: >= 0')
+    assert not (tmp_path / 'a').exists()
+
+
+def test_missing_tfds_directory_says_the_command_that_prepares_it(tmp_path):
+    done = _train(tmp_path / 'a', changes={'data.name': 'cifar10', 'data.dir': tmp_path / 'none'})
+    _fails(done, 'holds no prepared TFDS set', 'tfds build cifar10 --file_format=array_record')
+
+
+@pytest.mark.parametrize(
+    ('changes', 'words'),
+    [
+        ({'test_labels': None}, ('lacks test_labels',)),
+        ({'train_images': np.zeros((200, 8, 8, 1))}, ('dtype float64', 'allowed: uint8')),
+        ({'train_images': np.zeros((200, 8, 8, 5), np.uint8)}, ('shape (200, 8, 8, 5)',)),
+        ({'test_labels': np.full(120, 7)}, ('labels run from 7 to 7', 'allowed: 0..1')),
+    ],
+)
+def test_bad_npz(tmp_path, changes, words):
+    _fails(_train(tmp_path / 'a', changes={'data.name': _npz(tmp_path / 'a.npz', **changes)}), *words)
+
+
+def test_workdirs_that_cannot_serve(finished, tmp_path):
+    (tmp_path / 'file').write_text('')
+    _fails(_train(tmp_path / 'file' / 'run'), '--workdir is', 'cannot be written')
+    other = _train(finished, changes={'optimizer.learning_rate': '0.5'})
+    _fails(other, 'holds a run with config.optimizer.learning_rate=0.05, not 0.5')
+    _fails(gjax('eval', f'--workdir={tmp_path}'), 'holds no run')
+    _fails(gjax('report', tmp_path, f'--out={tmp_path}/out'), 'holds no finished run')
+
+
+def test_a_batch_that_the_devices_cannot_share(tmp_path):
+    done = _train(tmp_path / 'a', changes={'train.batch_size': '100'}, JAX_NUM_CPU_DEVICES='8')
+    _fails(done, 'train.batch_size is 100', 'multiples of 8')
+
+
+def test_a_non_finite_loss_names_step_player_and_checkpoint(tmp_path):
+    changes = {'optimizer.learning_rate': '1e30', 'optimizer.schedule': 'constant', 'net.batch_norm': 'false'}
+    done = _train(tmp_path / 'a', changes=changes)
+    _fails(done, 'of player classifier is', 'at step ', 'no checkpoint yet')
+    assert not (tmp_path / 'a' / 'results.json').exists()
+
+
+def test_a_corrupt_newest_checkpoint_falls_back_and_warns(finished, tmp_path):
+    import shutil
+
+    copy = tmp_path / 'copy'
+    shutil.copytree(finished, copy)
+    (copy / 'results.json').unlink()
+    newest = max((p for p in (copy / 'checkpoints').iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
+    for file in newest.rglob('*'):
+        if file.is_file() and '/d/' in str(file):
+            file.write_bytes(file.read_bytes()[:50])
+    done = _train(copy)
+    assert done.returncode == 0, done.stderr
+    assert f'checkpoint {newest.name} is damaged and not used' in done.stderr
+    assert json.loads(done.stdout) == json.loads((finished / 'results.json').read_text())
+
+
+def test_usage_mistakes():
+    for arguments in (['train'], ['eval', '--workdir=a', 'b'], ['fly'], ['list', '--config.seed=1']):
+        done = gjax(*arguments)
+        assert done.returncode == 2
+        assert 'Traceback' not in done.stderr
+    _fails(gjax('reproduce', 'iaat', '--seeds=a'), "--seeds is 'a'")
+    _fails(gjax('reproduce', 'iat'), "no study 'iat'", 'known: iaat')
+
+
+def test_import_is_light_and_starts_no_backend():
+    code = (
+        'import sys, time, jax; t = time.perf_counter(); import gjax; used = time.perf_counter() - t;'
+        'from jax._src import xla_bridge; assert not xla_bridge._backends; assert used < 0.3, used;'
+        'assert not {"tensorflow", "torch", "tensorflow_datasets", "matplotlib"} & set(sys.modules)'
+    )
+    subprocess.run([sys.executable, '-c', code], check=True, timeout=120, env=_environment())

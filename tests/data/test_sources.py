@@ -1,0 +1,142 @@
+"""npz files, folders and TFDS sets: what loads, and the one line that says why something does not."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gjax import data
+
+
+def _arrays():
+    rng = np.random.default_rng(0)
+    return {
+        'train_images': rng.integers(0, 256, (8, 6, 6, 3)).astype(np.uint8),
+        'train_labels': np.asarray([0, 1, 2, 0, 1, 2, 0, 1]),
+        'test_images': rng.integers(0, 256, (3, 6, 6, 3)).astype(np.uint8),
+        'test_labels': np.asarray([2, 1, 0]),
+    }
+
+
+def test_npz_round_trip(tmp_path):
+    np.savez(tmp_path / 'a.npz', **_arrays())
+    dataset = data.load(f'npz:{tmp_path}/a.npz')
+    np.testing.assert_array_equal(dataset.train.images, _arrays()['train_images'])
+    assert dataset.num_classes == 3
+    assert dataset.test.labels.dtype == np.int32
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'test_labels': None}, 'lacks test_labels; needed'),
+        ({'train_images': np.zeros((8, 6, 6, 3), np.float32)}, 'dtype float32; allowed: uint8'),
+        ({'train_images': np.zeros((8, 6), np.uint8)}, r'shape \(8, 6\); allowed'),
+        ({'train_labels': np.zeros(7, int)}, r'labels have shape \(7,\); allowed: \(8,\)'),
+        ({'train_labels': np.zeros(8)}, 'dtype float64; allowed: integers'),
+        ({'test_labels': np.asarray([0, 1, 9])}, r'test labels run from 0 to 9; allowed: 0\.\.2'),
+        ({'train_labels': np.asarray([-1, 1, 2, 0, 1, 2, 0, 1])}, 'run from -1 to 2'),
+        ({'test_images': np.zeros((3, 4, 4, 3), np.uint8)}, r'allowed: \(6, 6, 3\), as in train'),
+        ({'train_images': np.asarray([None] * 8)}, 'not a readable .npz file'),
+    ],
+)
+def test_bad_npz_is_refused(tmp_path, change, message):
+    arrays = {key: value for key, value in (_arrays() | change).items() if value is not None}
+    np.savez(tmp_path / 'a.npz', **arrays)
+    with pytest.raises(data.DataError, match=message):
+        data.load(f'npz:{tmp_path}/a.npz')
+
+
+@pytest.mark.parametrize('name', ['npz:/nowhere.npz', 'folder:/nowhere', 'mnits', 'npz:', 'a b'])
+def test_missing_or_unknown_sets_are_refused_in_one_line(name):
+    with pytest.raises(data.DataError, match='data.name is') as caught:
+        data.load(name)
+    assert '\n' not in str(caught.value)
+
+
+def test_the_nearest_name_is_offered():
+    with pytest.raises(data.DataError, match='did you mean mnist5k'):
+        data.load('mnist5')
+
+
+def _write(root, name, value, size=6):
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((size, size, 3), value, np.uint8)).save(root / name)
+
+
+def test_folder_with_splits_and_with_domains(tmp_path):
+    for split, count in (('train', 3), ('test', 2)):
+        for k, name in enumerate(('cat', 'dog')):
+            for i in range(count):
+                _write(tmp_path / 'split', f'{split}/{name}/{i}.png', 100 * k)
+    dataset = data.load(f'folder:{tmp_path}/split')
+    assert (len(dataset.train), len(dataset.test)) == (6, 4)
+    np.testing.assert_array_equal(dataset.test.labels, dataset.test.images[:, 0, 0, 0] // 100)
+    for domain in ('art', 'photo'):
+        for i in range(40):
+            _write(tmp_path / 'domains', f'{domain}/cat/{i}.png', i)
+    pooled = data.load(f'folder:{tmp_path}/domains')
+    assert len(pooled.train) + len(pooled.test) == 80
+    assert 2 <= len(pooled.test) <= 20
+
+
+def test_folder_of_mixed_sizes_needs_image_size(tmp_path):
+    for i in range(60):
+        _write(tmp_path, f'cat/{i}.png', 3, size=6 + i % 2)
+    with pytest.raises(data.DataError, match=r'set data\.image_size'):
+        data.load(f'folder:{tmp_path}')
+    assert data.load(f'folder:{tmp_path}', image_size=8).train.images.shape[1:] == (8, 8, 3)
+
+
+_PREPARE = """
+import sys
+import numpy as np, PIL.Image, tensorflow_datasets as tfds
+class Tiny(tfds.core.GeneratorBasedBuilder):
+    VERSION = tfds.core.Version('1.0.0')
+    def _info(self):
+        image = tfds.features.Image(shape=(8, 8, 3))
+        label = tfds.features.ClassLabel(num_classes=3)
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict({'image': image, 'label': label}))
+    def _split_generators(self, _):
+        return {'train': self._generate_examples(9), 'test': self._generate_examples(4)}
+    def _generate_examples(self, count):
+        for i in range(count):
+            yield str(i), {'image': PIL.Image.fromarray(np.full((8, 8, 3), 10 * i, np.uint8)), 'label': i % 3}
+config = tfds.download.DownloadConfig(try_download_gcs=False)
+Tiny(data_dir=sys.argv[1], file_format='array_record').download_and_prepare(download_config=config)
+"""
+_READ = """
+import sys
+from gjax import data
+dataset = data.load('tiny', sys.argv[1])
+assert (len(dataset.train), len(dataset.test), dataset.num_classes) == (9, 4, 3)
+assert ((dataset.train.images[:, 0, 0, 0] // 10) % 3 == dataset.train.labels).all()
+assert sorted(dataset.train.images[:, 0, 0, 0].tolist()) == list(range(0, 90, 10))
+assert 'tensorflow' not in sys.modules and 'torch' not in sys.modules
+"""
+
+
+def test_a_prepared_tfds_set_is_read_without_tensorflow(tmp_path):
+    for script in (_PREPARE, _READ):
+        subprocess.run([sys.executable, '-c', script, str(tmp_path)], check=True, timeout=300)
+
+
+_MOCK = """
+import sys, tensorflow_datasets as tfds
+from gjax import data
+with tfds.testing.mock_data(num_examples=7):
+    dataset = data.load('cifar10', sys.argv[1])
+assert dataset.train.images.shape == (7, 32, 32, 3) and dataset.num_classes == 10
+assert 'tensorflow' not in sys.modules
+"""
+
+
+def test_cifar10_through_tfds_mock_data(tmp_path):
+    subprocess.run([sys.executable, '-c', _MOCK, str(tmp_path)], check=True, timeout=300)
+
+
+def test_an_unprepared_tfds_set_names_the_command_that_prepares_it(tmp_path):
+    with pytest.raises(data.DataError, match=r'tfds build cifar10 --file_format=array_record --data_dir='):
+        data.load('cifar10', str(tmp_path))

@@ -1,0 +1,58 @@
+"""Configs: arguments, overrides in the right type, and the one line for every mistake."""
+
+import pytest
+
+from gjax.train import config as configs
+
+FILE = 'iaat/digits.py'
+
+
+def test_argument_and_overrides():
+    config = configs.load(f'{FILE}:trades', {'method.lam': '3', 'train.batch_size': '50', 'data.flip': 'true'})
+    assert config.method.name == 'trades'
+    assert config.method.lam == 3.0
+    assert isinstance(config.method.lam, float)
+    assert config.train.batch_size == 50
+    assert config.data.flip is True
+    assert configs.load(FILE).method.name == 'iaat'
+
+
+def test_tuples_and_durations():
+    config = configs.load(FILE, {'net.widths': '(4, 8)', 'evaluation.curve': '[0.1, 0.2]', 'train.total_epochs': '0.5'})
+    assert config.net.widths == (4, 8)
+    assert config.evaluation.curve == (0.1, 0.2)
+    assert configs.duration(config.train, 'total', steps_per_epoch=40, batch_size=100) == 20
+
+
+def test_steps_win_over_examples_over_epochs():
+    section = {'total_steps': 0, 'total_examples': 640, 'total_epochs': 9}
+    assert configs.duration(section, 'total', 10, 64) == 10
+    assert configs.duration(section | {'total_steps': 3}, 'total', 10, 64) == 3
+    assert configs.duration(section | {'total_examples': 0}, 'total', 10, 64) == 90
+
+
+def test_json_round_trip():
+    config = configs.load(FILE)
+    again = configs.from_json(configs.to_json(config))
+    assert again.to_dict() == config.to_dict()
+    assert again.is_locked
+
+
+@pytest.mark.parametrize(
+    ('spec', 'overrides', 'message'),
+    [
+        ('nowhere.py', {}, "'nowhere.py', but there is no such file; shipped: experiments/iaat"),
+        (f'{FILE}:iat', {}, "the argument is 'iat'; allowed: supervised"),
+        (FILE, {'method.gama': '1'}, r'no config.method.gama; did you mean config.method.gamma\?'),
+        (FILE, {'traim.batch_size': '1'}, r'no config.traim.batch_size; did you mean config.train\?'),
+        (FILE, {'seed.x': '1'}, 'no config.seed.x'),
+        (FILE, {'train.batch_size': 'many'}, "config.train.batch_size is 'many'; allowed: a value of type int"),
+        (FILE, {'train.batch_size': '1.5'}, 'allowed: a value of type int'),
+        (FILE, {'data.flip': 'maybe'}, 'allowed: a value of type bool'),
+        (FILE, {'net': 'x'}, 'config.net is a section; set one of its keys'),
+    ],
+)
+def test_mistakes(spec, overrides, message):
+    with pytest.raises(configs.ConfigError, match=message) as caught:
+        configs.load(spec, overrides)
+    assert '\n' not in str(caught.value)

@@ -1,0 +1,61 @@
+"""Claims are judged on paired means, tables carry mean and spread, and the shipped study is coherent."""
+
+import numpy as np
+import pytest
+
+from gjax.train import config as configs
+from gjax.train import study as studies
+from gjax.train.errors import RunError
+
+METRICS = {
+    'a': {0: {'clean_accuracy': 0.90, 'mean_radius': 0.1}, 1: {'clean_accuracy': 0.94, 'mean_radius': 0.1}},
+    'b': {0: {'clean_accuracy': 0.86}, 1: {'clean_accuracy': 0.88}},
+}
+
+
+def test_a_claim_is_the_mean_of_paired_differences():
+    claim = studies.Claim('c', 'a beats b', 'clean_accuracy', 'a', minus='b', at_least=0.05)
+    judged = claim.judge(METRICS)
+    assert judged['holds']
+    assert judged['mean'] == pytest.approx(0.05)
+    assert judged['std'] == pytest.approx(np.std([0.04, 0.06], ddof=1))
+    assert judged['seeds'] == 2
+    assert not studies.Claim('c', '', 'clean_accuracy', 'a', minus='b', at_least=0.06).judge(METRICS)['holds']
+    assert not studies.Claim('c', '', 'clean_accuracy', 'a', minus='b', at_most=0.04).judge(METRICS)['holds']
+    assert studies.Claim('c', '', 'clean_accuracy', 'a', at_least=0.9).judge(METRICS)['mean'] == pytest.approx(0.92)
+    assert studies.Claim('c', '', 'missing', 'a', minus='b', at_least=0).judge(METRICS) is None
+
+
+def test_results_table():
+    table = studies.results_table(METRICS, {'clean_accuracy': 'clean', 'mean_radius': 'radius'})
+    assert '| a | 2 | 92.0 ± 2.8 | 25.5 ± 0.0 |' in table
+    assert '| b | 2 | 87.0 ± 1.4 |  |' in table
+
+
+def test_update_between(tmp_path):
+    file = tmp_path / 'README.md'
+    file.write_text('head\n<!-- t -->\nold\n<!-- /t -->\ntail\n')
+    studies.update_between(file, 't', 'new\n')
+    assert file.read_text() == 'head\n<!-- t -->\nnew\n<!-- /t -->\ntail\n'
+    with pytest.raises(RunError, match='has no section'):
+        studies.update_between(file, 'u', '')
+
+
+@pytest.mark.parametrize('path', sorted(p.parent.name for p in configs.experiments_dir().glob('*/study.py')))
+def test_every_shipped_study_is_coherent(path):
+    study = studies.load_study(path)
+    for scale, runs in study.runs.items():
+        names = {run.name for run in runs}
+        assert len(names) == len(runs)
+        for run in runs:
+            configs.load(str(configs.experiments_dir() / path / run.config), run.overrides)
+        for claim in study.claims:
+            assert {claim.run, claim.minus or claim.run} <= names, (scale, claim.name)
+            assert claim.at_least is not None or claim.at_most is not None
+
+
+def test_unknown_study_and_scale():
+    with pytest.raises(RunError, match="no study 'iat'; known: iaat"):
+        studies.load_study('iat')
+    with pytest.raises(RunError, match="--scale is 'big'; allowed: mini, paper"):
+        studies.reproduce('iaat', scale='big')
