@@ -12,7 +12,7 @@ def get_config(arg='iaat'):
     config = base_config()
     config.experiment = 'iaat/digits'
     config.data.name = 'mnistm5k'
-    config.train.update(batch_size=100, total_epochs=20, eval_every_epochs=2, checkpoint_every_epochs=5, steps_per_call=40)
+    config.train.update(batch_size=80, total_epochs=20, eval_every_epochs=2, checkpoint_every_epochs=5, steps_per_call=40)
     config.net.update(name='small_cnn', widths=(16, 32, 64), hidden=64)
     config.optimizer.update(name='sgd', learning_rate=0.05, momentum=0.9, weight_decay=5e-4, schedule='cosine')
     config.evaluation.update(eps=EPS, steps=50, restarts=5, step_size=EPS / 10, quick_steps=5)

@@ -1,4 +1,4 @@
-"""IAAT and its baselines on ImageNet with ResNet-50. From memory or chosen here, all of it: the released code has no ImageNet.
+"""IAAT and its baselines on ImageNet with ResNet-50. All of it from memory: the released code has no ImageNet.
 
 The paper reports ImageNet with ResNets; network, schedule, radius and augmentation below are common practice for
 adversarial training at that scale (radius 4/255, 90 epochs) and must not be read as the authors' values.

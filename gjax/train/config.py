@@ -41,7 +41,7 @@ def base_config() -> ml_collections.ConfigDict:
     config.train = ml_collections.ConfigDict(
         {
             'batch_size': 128,  # over all devices together
-            'eval_batch_size': 500,
+            'eval_batch_size': 512,
             'steps_per_call': 50,  # training steps inside one compiled call; at most one epoch
             **{f'{name}_{unit}': 0 for name in ('total', 'eval_every', 'checkpoint_every') for unit in _UNITS},
         }

@@ -62,7 +62,7 @@ def test_every_example_keeps_its_own_radius(norm):
     assert (size <= np.asarray(eps) + 1e-6).all()
     assert size[1:].min() > 0
     np.testing.assert_array_equal(adversarial[0], images[0])
-    assert 0 <= adversarial.min()
+    assert adversarial.min() >= 0
     assert adversarial.max() <= 1
 
 

@@ -39,7 +39,7 @@ def test_npz_round_trip(tmp_path):
         ({'test_labels': np.asarray([0, 1, 9])}, r'test labels run from 0 to 9; allowed: 0\.\.2'),
         ({'train_labels': np.asarray([-1, 1, 2, 0, 1, 2, 0, 1])}, 'run from -1 to 2'),
         ({'test_images': np.zeros((3, 4, 4, 3), np.uint8)}, r'allowed: \(6, 6, 3\), as in train'),
-        ({'train_images': np.asarray([None] * 8)}, 'not a readable .npz file'),
+        ({'train_images': np.asarray([None] * 8)}, r'not a readable \.npz file'),
     ],
 )
 def test_bad_npz_is_refused(tmp_path, change, message):
@@ -51,7 +51,7 @@ def test_bad_npz_is_refused(tmp_path, change, message):
 
 @pytest.mark.parametrize('name', ['npz:/nowhere.npz', 'folder:/nowhere', 'mnits', 'npz:', 'a b'])
 def test_missing_or_unknown_sets_are_refused_in_one_line(name):
-    with pytest.raises(data.DataError, match='data.name is') as caught:
+    with pytest.raises(data.DataError, match=r'data\.name is') as caught:
         data.load(name)
     assert '\n' not in str(caught.value)
 
