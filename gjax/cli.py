@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument('--set', nargs='+', default=[], metavar='config.KEY=VALUE', help='override a key of every run')
     study.add_argument('--extras', action='store_true', help='also the ablations')
     study.add_argument('--jobs', type=int, default=0, help='runs at a time (default: 2 on a CPU of 2 or more cores, else 1)')
-    study.add_argument('--update_readme', action='store_true', help='write the tables into experiments/NAME/README.md')
+    study.add_argument('--update_readme', action='store_true', help='write the tables into the README files')
     return parser
 
 

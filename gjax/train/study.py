@@ -249,7 +249,7 @@ def reproduce(
       overrides: dotted config keys for all runs.
       extras: also the runs marked extra (ablations).
       jobs: processes at a time; 1 runs everything in this one.
-      update_readme: write the tables into experiments/NAME/README.md.
+      update_readme: write the tables into experiments/NAME/README.md and the checkout's README.md.
 
     Returns:
       The content of study.json.
@@ -292,5 +292,7 @@ def reproduce(
     logging.write_json(workdir / 'study.json', summary)
     logging.write_text(workdir / 'table.md', table)
     if update_readme:
-        update_between(configs.experiments_dir() / name / 'README.md', f'{name} {scale}', table)
+        root = configs.experiments_dir()
+        for readme in (root / name / 'README.md', root.parent / 'README.md'):
+            update_between(readme, f'{name} {scale}', table)
     return summary | {'table': table}

@@ -1,0 +1,33 @@
+"""Every notebook runs top to bottom (small setting), imports from gjax, and is stored with its outputs."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOKS = sorted((Path(__file__).parent.parent / 'colab').glob('*.ipynb'))
+
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
+def test_it_runs_top_to_bottom(path, monkeypatch, tmp_path):
+    monkeypatch.setenv('GJAX_NOTEBOOK_EPOCHS', '2')
+    monkeypatch.setenv('JAX_NUM_CPU_DEVICES', '1')
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(notebook, timeout=600, resources={'metadata': {'path': str(tmp_path)}}).execute()
+    pictures = sum('image/png' in out.get('data', {}) for cell in notebook.cells for out in cell.get('outputs', ()))
+    assert pictures >= 5
+
+
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
+def test_stored_outputs_and_imports(path):
+    notebook = nbformat.read(path, as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == 'code']
+    assert 'pip' in cells[0].source
+    assert sum('image/png' in out.get('data', {}) for cell in cells for out in cell.outputs) >= 5
+    assert not [out for cell in cells for out in cell.outputs if out.output_type == 'error']
+    source = '\n'.join(cell.source for cell in cells)
+    assert 'from gjax' in source
+    assert not re.search(r'^def (pgd|fgsm|select_radius|train)', source, re.MULTILINE)
