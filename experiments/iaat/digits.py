@@ -3,7 +3,7 @@
   gjax reproduce iaat --seeds=0,1,2           the table of README.md
   gjax train --config=experiments/iaat/digits.py:iaat --workdir=runs/iaat
 
-The set is `mnistm5k`: where the photo is mid-grey the digit nearly vanishes, so margins differ from image to image by nature.
+The set is `mnistm5k`: where the photo is mid-grey the digit nearly vanishes, so margins differ by nature.
 Network and radius are such that one radius for all costs clean accuracy. Every method has the same network, optimiser and
 number of epochs. Found on seeds 0 and 1:
 

@@ -69,21 +69,17 @@ def make_evaluate(function, mesh):
     return jax.jit(call, out_shardings=replicated(mesh))
 
 
-def per_example(evaluate, state, split, rng, batch_size: int):
-    """Yields (results, mask) over a whole split in index order; the last batch is padded to the common size."""
+def per_example(evaluate, state, split, rng, batch_size: int, check=lambda: None):
+    """Yields (results, mask) over a whole split in index order; the last batch is padded to the common size.
+
+    `check` is called before every batch: it may raise to stop.
+    """
     total = split.labels.shape[0]
     for number, start in enumerate(range(0, total, batch_size)):
+        check()
         index = np.arange(start, start + batch_size)
-        results = evaluate(state, split, jnp.asarray(np.minimum(index, total - 1)), jax.random.fold_in(rng, number))
+        results = evaluate(state, split, np.minimum(index, total - 1), jax.random.fold_in(rng, number))
         yield jax.device_get(results), index < total
-
-
-def evaluate_split(evaluate, state, split, rng, batch_size: int) -> dict:
-    """Means over a split, by name."""
-    mean = MaskedMean()
-    for results, mask in per_example(evaluate, state, split, rng, batch_size):
-        mean.add(results, mask)
-    return mean.result()
 
 
 class _StopSignals(contextlib.AbstractContextManager):
@@ -107,6 +103,10 @@ class _StopSignals(contextlib.AbstractContextManager):
             signal.signal(number, old)
 
 
+def _interrupted(signals: _StopSignals, where: str) -> Interrupted:
+    return Interrupted(f'{where}: saved; the same command resumes', 128 + signals.received.value)
+
+
 def _check_finite(metrics: dict, first_step: int, checkpoints: Checkpointer) -> None:
     for offset in range(len(next(iter(metrics.values())))):
         for name, values in metrics.items():
@@ -127,6 +127,7 @@ class Run:
 
     def __init__(self, config, mesh=None):
         self.config, train = config, config.train
+        self.check = lambda: None  # called before every evaluated batch; may raise to stop
         self.mesh = data_mesh() if mesh is None else mesh
         check_divisible('train.batch_size', train.batch_size, self.mesh)
         check_divisible('train.eval_batch_size', train.eval_batch_size, self.mesh)
@@ -184,8 +185,13 @@ class Run:
         name = 'final_evaluate' if final else 'evaluate'
         if not hasattr(self, f'_{name}'):
             setattr(self, f'_{name}', make_evaluate(getattr(self.method, name), self.mesh))
-        function = getattr(self, f'_{name}')
-        return evaluate_split(function, state, self.test_data, self.eval_rng, self.config.train.eval_batch_size)
+        mean = MaskedMean()
+        for results, mask in self._per_example(getattr(self, f'_{name}'), state, self.test_data):
+            mean.add(results, mask)
+        return mean.result()
+
+    def _per_example(self, function, state, split):
+        return per_example(function, state, split, self.eval_rng, self.config.train.eval_batch_size, self.check)
 
     def summarize(self, state) -> dict:
         """The method's numbers about its memory, on the host."""
@@ -194,7 +200,7 @@ class Run:
     def describe(self, state) -> dict[str, np.ndarray]:
         """The method's per-example values of the training split, [N] each, in index order."""
         call = make_evaluate(lambda state, batch, rng: self.method.describe_example(state, batch), self.mesh)
-        parts = per_example(call, state, self.train_data, self.eval_rng, self.config.train.eval_batch_size)
+        parts = self._per_example(call, state, self.train_data)
         rows = [{name: values[mask] for name, values in results.items()} for results, mask in parts]
         return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
@@ -294,10 +300,14 @@ def _train_and_evaluate(run: Run, workdir: Path, checkpoints: Checkpointer, sign
                 save(state, step)
             if signals.received and step < run.num_steps:
                 checkpoints.wait()
-                name = signals.received.name
-                message = f'{name} at step {step} of {run.num_steps}: saved; the same command resumes'
-                raise Interrupted(message, 128 + signals.received.value)
+                raise _interrupted(signals, f'{signals.received.name} at step {step} of {run.num_steps}')
     checkpoints.wait()
+
+    def check():
+        if signals.received:
+            raise _interrupted(signals, f'{signals.received.name} after the last step')
+
+    run.check = check
     examples = run.describe(state)
     np.savez(workdir / 'examples.npz', **examples)
     results = {

@@ -93,7 +93,9 @@ def radius_histogram(lines: list[dict], eps: float):
         label = f'epoch {line["epoch"]:.0f}' if i in (0, len(kept) // 2, len(kept) - 1) else None
         axis.plot(centers, counts / counts.sum(), color=COLORS[0], alpha=shade, lw=1.6, label=label, drawstyle='steps-mid')
     axis.axvline(255 * eps, color='black', lw=0.8, ls=':')
-    axis.set(xlabel='radius (/255)', ylabel='share of training images')
+    last = max((np.flatnonzero(line['test/radius_histogram']).max() for line in kept), default=0)
+    right = max(1.2 * 255 * eps, 255 * kept[-1]['test/radius_bin_width'] * (last + 2)) if kept else None
+    axis.set(xlabel='radius (/255)', ylabel='share of training images', xlim=(0, right))
     axis.legend(frameon=False, fontsize=8)
     return figure
 
@@ -106,7 +108,8 @@ def radius_contact_sheet(images, labels, radius, columns: int = 12, rows: int = 
       labels: int [N].
       radius: [N], in [0, 1] units.
     """
-    order = np.argsort(radius, kind='stable')
+    shuffled = np.random.default_rng(0).permutation(len(radius))  # ties in no particular order
+    order = shuffled[np.argsort(np.asarray(radius)[shuffled], kind='stable')]
     half = rows * columns
     chosen = np.concatenate([order[:half], order[-half:][::-1]])
     figure = Figure(figsize=(columns * 0.75, 2 * rows * 0.95 + 0.5), layout='constrained')

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -137,6 +138,11 @@ def _run_apart(plan, jobs: int) -> None:
     waiting, running = list(plan), {}
     bar = logging.progress(100, 0, f'{len(plan)} runs, {jobs} at a time', unit='%')
     environment = os.environ | {'GJAX_PROGRESS': '0'}
+
+    def stop(number, frame):
+        raise Interrupted('stopped: every run is saved; the same command resumes', 128 + number)
+
+    old = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
@@ -163,9 +169,9 @@ def _run_apart(plan, jobs: int) -> None:
                     raise RunError(f'{directory} stopped with exit code {process.returncode}: {" ".join(last)}')
             done = 100 * sum(_fraction(entry[-1]) for entry in plan) / len(plan)
             bar.update(round(done) - bar.n)
-    except KeyboardInterrupt:
-        raise Interrupted('stopped: every run is saved; the same command resumes', 130) from None
     finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
         bar.close()
         for process in running:
             process.terminate()

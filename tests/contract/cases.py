@@ -7,7 +7,7 @@ from gjax.train import config as configs
 EPS = 8 / 255
 _ATTACK = {'eps': EPS, 'step_size': 4 / 255, 'attack_steps': 2}
 
-# name -> (method options, the metric that must improve on the toy, its direction)
+# name -> the options of config.method
 CASES = {
     'supervised': {'name': 'supervised'},
     'mixup': {'name': 'supervised', 'mixup_alpha': 1.0},
@@ -28,10 +28,11 @@ CASES = {
 
 
 def tiny_config(case: str, data_name: str, **overrides) -> ml_collections.ConfigDict:
-    """A locked config of seconds: 2 epochs on `data_name`; overrides are dotted keys with __ for the dot."""
+    """A locked config of seconds: 10 steps on `data_name`; overrides are dotted keys with __ for the dot."""
     config = configs.base_config()
     config.experiment = 'contract'
     config.data.name = data_name
+    config.data.padding = 1  # the augmented path
     config.train.update(
         batch_size=16, total_steps=10, eval_every_steps=5, checkpoint_every_steps=4, steps_per_call=3, eval_batch_size=24
     )
