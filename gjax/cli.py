@@ -54,7 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument('--scale', default='mini', help="mini (minutes on a laptop) or paper (the paper's own setting)")
     study.add_argument('--seeds', default='0', metavar='0,1,2', help='comma-separated seeds (default 0)')
     study.add_argument('--workdir', metavar='DIR', help='default runs/NAME-SCALE')
-    study.add_argument('--set', nargs='+', default=[], metavar='config.KEY=VALUE', help='override a key of every run')
+    study.add_argument(
+        '--set', nargs='+', action='extend', default=[], metavar='config.KEY=VALUE', help='override a key of every run'
+    )
     study.add_argument('--extras', action='store_true', help='also the ablations')
     study.add_argument('--jobs', type=int, default=0, help='runs at a time (default: 2 on a CPU of 2 or more cores, else 1)')
     study.add_argument('--update_readme', action='store_true', help='write the tables into the README files')
@@ -157,7 +159,7 @@ def main(argv: list[str] | None = None) -> int:
     except Interrupted as stop:
         print(f'gjax: {stop}', file=sys.stderr)
         return stop.exit_code
-    except (RunError, DataError, ValueError, OSError) as error:
+    except (RunError, DataError, ValueError, TypeError, OverflowError, OSError) as error:
         if os.environ.get('GJAX_TRACEBACK'):
             raise
         print(f'gjax: error: {" ".join(str(error).split())}', file=sys.stderr)

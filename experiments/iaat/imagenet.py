@@ -3,8 +3,8 @@
 The paper reports ImageNet with ResNets; network, schedule, radius and augmentation below are common practice for
 adversarial training at that scale (radius 4/255, 90 epochs) and must not be read as the authors' values.
 
-Data: a folder tree train/CLASS/*.jpg, test/CLASS/*.jpg, resized to 224 pixels and held in memory as uint8 (193 GB for all
-of ImageNet: use a subset, or hosts with that much memory).
+Data: a folder tree train/CLASS/*.jpg, test/CLASS/*.jpg, resized to 224 pixels. Until there is a streaming path the whole set
+lies as uint8 on every device (150 KB an image), so this config serves subsets of some 100,000 images, not all of ImageNet.
 
   gjax train --config=experiments/iaat/imagenet.py --workdir=runs/imagenet-iaat --config.data.name=folder:/data/imagenet
 """

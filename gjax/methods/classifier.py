@@ -44,6 +44,8 @@ class Evaluation:
             positive(f'evaluation.{name}', getattr(self, name))
         for name in ('steps', 'restarts', 'quick_steps', 'curve_steps'):
             positive(f'evaluation.{name}', getattr(self, name), zero=False)
+        if not self.attacks:
+            raise ValueError('evaluation.attacks is empty; allowed: at least one of pgd, margin_pgd, momentum_iterative')
         for name in self.attacks:
             if name not in ('pgd', 'margin_pgd', 'momentum_iterative'):
                 raise ValueError(f'evaluation.attacks has {name!r}; allowed: pgd, margin_pgd, momentum_iterative')

@@ -53,7 +53,9 @@ class IAAT(Classifier):
 
     eps: warm-up radius. gamma, beta: see `select_radius`. min_step: a0. warmup_epochs: W, counted from 0. eps_max: cap on
     the radii, 0 for none (the paper). reuse_attack: train on the selection's own attack image (at e + gamma where the
-    radius rose, else at e) projected to eps_i, which saves a third of the cost and changes the method.
+    radius rose, else at e) projected to eps_i, which saves a third of the cost and changes the method. In the BatchNorm mode
+    'train_update' attacks A and B, which run side by side, start from the same statistics and their results are averaged,
+    where the authors' code runs them one after the other.
     """
 
     attack_batch_norm: str = 'train_update'

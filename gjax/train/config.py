@@ -126,7 +126,8 @@ def _parse(key: str, text, old):
         value = int(value)
     if isinstance(value, list):
         value = tuple(value)
-    duration_key = key.rpartition('.')[2].endswith(_UNITS) and isinstance(value, int | float)
+    durations = tuple(f'train.{name}_{unit}' for name in ('total', 'eval_every', 'checkpoint_every') for unit in _UNITS)
+    duration_key = key in durations and isinstance(value, int | float)
     if old is not None and type(value) is not type(old) and not (duration_key and not isinstance(value, bool)):
         raise ConfigError(f'config.{key} is {text!r}; allowed: a value of type {type(old).__name__}, like {old!r}')
     return value

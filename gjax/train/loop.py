@@ -19,6 +19,7 @@ from gjax.train import logging
 from gjax.train.checkpoint import Checkpointer
 from gjax.train.devices import check_divisible, data_mesh, replicated, sharded
 from gjax.train.errors import Interrupted, NonFiniteError, RunError
+from gjax.train.workdir import check_same_config
 
 
 def make_train_call(method, mesh, *, batch_size: int, max_steps: int, augmentation: dict):
@@ -222,17 +223,9 @@ def _open_workdir(config, workdir: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise RunError(f'--workdir is {str(workdir)!r}, which cannot be written: {error.strerror}') from error
-    file, text = workdir / 'config.json', configs.to_json(config)
-    if not file.exists():
-        logging.write_text(file, text)
-        return
-    old, new = (configs.flatten(json.loads(t)) for t in (file.read_text(), text))
-    for key in sorted(old.keys() | new.keys()):
-        if old.get(key) != new.get(key):
-            raise RunError(
-                f'{workdir} holds a run with config.{key}={old.get(key)!r}, not {new.get(key)!r}; '
-                'use another --workdir, or the same config to resume'
-            )
+    check_same_config(config, workdir)
+    if not (workdir / 'config.json').exists():
+        logging.write_text(workdir / 'config.json', configs.to_json(config))
 
 
 def train_and_evaluate(config, workdir: str | Path, *, mesh=None, parent: str = '') -> dict:

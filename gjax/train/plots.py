@@ -1,5 +1,6 @@
 """Figures from run directories. Each function draws on one new matplotlib Figure and returns it."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ def training_curves(metrics: dict[str, list[list[dict]]], names=('clean_accuracy
     """
     figure, axes = _axes(len(names))
     for axis, name in zip(axes, names, strict=True):
-        for color, (run, seeds) in zip(COLORS, metrics.items(), strict=False):
+        for color, (run, seeds) in zip(itertools.cycle(COLORS), metrics.items(), strict=False):
             series = [[(line['epoch'], line[f'test/{name}']) for line in s if f'test/{name}' in line] for s in seeds]
             if series and series[0]:
                 _band(axis, [x for x, _ in series[0]], [[y for _, y in s] for s in series], color, run)
@@ -60,7 +61,7 @@ def accuracy_against_eps(results: dict[str, list[dict]], eps: float):
       eps: the marked radius, in [0, 1] units.
     """
     figure, (axis,) = _axes()
-    for color, (run, seeds) in zip(COLORS, results.items(), strict=False):
+    for color, (run, seeds) in zip(itertools.cycle(COLORS), results.items(), strict=False):
         curves = [_curve(r) for r in seeds]
         _band(axis, [255 * x for x, _ in curves[0]], [[y for _, y in c] for c in curves], color, run)
     axis.axvline(255 * eps, color='black', lw=0.8, ls=':')
@@ -72,7 +73,7 @@ def accuracy_against_eps(results: dict[str, list[dict]], eps: float):
 def frontier(results: dict[str, list[dict]]):
     """Clean against robust accuracy, one point a seed and a cross at the mean; up and right is better."""
     figure, (axis,) = _axes()
-    for color, (run, seeds) in zip(COLORS, results.items(), strict=False):
+    for color, (run, seeds) in zip(itertools.cycle(COLORS), results.items(), strict=False):
         points = np.asarray([[r['metrics'][k] for k in ('robust_accuracy', 'clean_accuracy')] for r in seeds])
         axis.scatter(*points.T, color=color, s=16, alpha=0.6)
         axis.scatter(*points.mean(axis=0), color=color, s=90, marker='P', edgecolor='white', label=run)

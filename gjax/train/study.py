@@ -17,6 +17,7 @@ from gjax.train import config as configs
 from gjax.train import logging
 from gjax.train.errors import Interrupted, RunError
 from gjax.train.plots import save as save_figure
+from gjax.train.workdir import check_same_config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,8 +112,9 @@ def _plan(study: Study, scale: str, seeds, overrides: dict, extras: bool, workdi
             if run.extra and not extras:
                 continue
             known = run.overrides | overrides | {'seed': seed}
-            configs.load(file[run.name], known)
-            plan.append((run.name, seed, file[run.name], known, workdir / run.name / f'seed{seed}'))
+            directory = workdir / run.name / f'seed{seed}'
+            check_same_config(configs.load(file[run.name], known), directory)
+            plan.append((run.name, seed, file[run.name], known, directory))
     return plan
 
 
