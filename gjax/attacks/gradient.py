@@ -158,8 +158,10 @@ def momentum_iterative(
     return lax.fori_loop(0, steps, body, (images, jnp.zeros_like(images)))[0]
 
 
-def margin_pgd(logits_fn, images, labels, eps, *, rng, steps: int = 40, step_size=None, restarts: int = 1):
-    """Carlini-Wagner's margin loss under an linf constraint: PGD on max_{k != y} z_k - z_y.
+def margin_pgd(
+    logits_fn, images, labels, eps, *, rng, steps: int = 40, step_size=None, norm: str = 'linf', restarts: int = 1
+):
+    """Carlini-Wagner's margin loss under a norm constraint: PGD on max_{k != y} z_k - z_y.
 
     Carlini & Wagner 2017 (arXiv:1608.04644), loss f_6, in the form of Madry et al. 2018. Unlike cross-entropy its gradient
     does not vanish where the model is confident.
@@ -181,6 +183,7 @@ def margin_pgd(logits_fn, images, labels, eps, *, rng, steps: int = 40, step_siz
         rng=rng,
         steps=steps,
         step_size=step_size,
+        norm=norm,
         objective=lambda logits, labels: -margin(logits, labels),
         restarts=restarts,
     )

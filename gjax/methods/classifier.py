@@ -21,15 +21,23 @@ def positive(name: str, value, *, zero: bool = True):
         raise ValueError(f'{name} is {value}; allowed: {">= 0" if zero else "> 0"}')
 
 
+def check_norm(name: str, value) -> None:
+    """Raises ValueError with one line unless value is a norm the attacks know."""
+    if value not in attacks.NORMS:
+        raise ValueError(f'{name} is {value!r}; allowed: {", ".join(attacks.NORMS)}')
+
+
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
     """How robust accuracy is measured; eps and step_size in [0, 1] units.
 
-    eps: radius of the test attack. steps, restarts, step_size: of the final PGD. attacks: any of pgd, margin_pgd,
-    momentum_iterative; the worst case over all of them counts. quick_steps: PGD steps of evaluations during training.
+    norm, eps: ball of the test attack ('linf' or 'l2'). steps, restarts, step_size: of the final PGD. attacks: any of pgd,
+    margin_pgd, momentum_iterative; the worst case over all of them counts. quick_steps: PGD steps of evaluations during
+    training.
     curve: radii of accuracy against eps (its own PGD of curve_steps, step 2.5 eps / curve_steps, one start).
     """
 
+    norm: str = 'linf'
     eps: float = 8 / 255
     steps: int = 50
     restarts: int = 5
@@ -46,9 +54,11 @@ class Evaluation:
             positive(f'evaluation.{name}', getattr(self, name), zero=False)
         if not self.attacks:
             raise ValueError('evaluation.attacks is empty; allowed: at least one of pgd, margin_pgd, momentum_iterative')
+        check_norm('evaluation.norm', self.norm)
+        allowed = ('pgd', 'margin_pgd', 'momentum_iterative') if self.norm == 'linf' else ('pgd', 'margin_pgd')
         for name in self.attacks:
-            if name not in ('pgd', 'margin_pgd', 'momentum_iterative'):
-                raise ValueError(f'evaluation.attacks has {name!r}; allowed: pgd, margin_pgd, momentum_iterative')
+            if name not in allowed:
+                raise ValueError(f'evaluation.attacks has {name!r}; allowed for {self.norm}: {", ".join(allowed)}')
         if list(self.curve) != sorted(self.curve) or any(eps < 0 for eps in self.curve):
             raise ValueError(f'evaluation.curve is {self.curve}; allowed: ascending radii >= 0')
 
@@ -64,6 +74,7 @@ class Evaluation:
                 rng=rng,
                 steps=self.steps,
                 step_size=self.step_size,
+                norm=self.norm,
                 restarts=self.restarts,
             )
 
@@ -82,7 +93,7 @@ class Classifier:
 
     attack_batch_norm: how BatchNorm behaves while a training attack runs: 'train' uses the batch's statistics and leaves
     the running ones alone; 'eval' uses the frozen running statistics; 'train_update' is the IAAT authors' code, in which
-    every attack pass also updates the running statistics.
+    every attack pass also updates the running statistics. attack_norm: 'linf' (the papers) or 'l2'.
     """
 
     net: Any
@@ -90,11 +101,13 @@ class Classifier:
     info: DataInfo
     evaluation: Evaluation
     attack_batch_norm: str = 'eval'
+    attack_norm: str = 'linf'
 
     def __post_init__(self):
         if self.attack_batch_norm not in ATTACK_BATCH_NORM:
             allowed = ', '.join(ATTACK_BATCH_NORM)
             raise ValueError(f'method.attack_batch_norm is {self.attack_batch_norm!r}; allowed: {allowed}')
+        check_norm('method.attack_norm', self.attack_norm)
 
     def init_memory(self) -> dict:
         """The method's per-example memory; none by default."""
@@ -138,7 +151,8 @@ class Classifier:
     def attack(self, state: State, images, targets, eps, **options):
         """attacks.pgd against `attack_logits`; returns (adversarial images, batch statistics after the attack)."""
         stats = state.batch_stats[PLAYER]
-        return attacks.pgd(self.attack_logits(state), images, targets, eps, carry=stats, **options)
+        norm = self.attack_norm
+        return attacks.pgd(self.attack_logits(state), images, targets, eps, carry=stats, norm=norm, **options)
 
     def minimize(self, state: State, loss_fn, batch_stats=None):
         """One optimiser step on mean(loss_fn(apply)), the end of every training step.
@@ -180,6 +194,7 @@ class Classifier:
             rng=rng,
             steps=test.quick_steps,
             step_size=2.5 * test.eps / test.quick_steps,
+            norm=test.norm,
         )
         return {
             'clean_accuracy': clean.astype(jnp.float32),
@@ -201,7 +216,8 @@ class Classifier:
 
             def attack(logits_fn, images, labels, eps, rng):
                 step = 2.5 * eps / test.curve_steps
-                return attacks.pgd(logits_fn, images, labels, eps, rng=rng, steps=test.curve_steps, step_size=step)
+                steps, norm = test.curve_steps, test.norm
+                return attacks.pgd(logits_fn, images, labels, eps, rng=rng, steps=steps, step_size=step, norm=norm)
 
             curve = attacks.accuracy_curve(logits_fn, image, label, test.curve, attack, rng=curve_rng)
             results['accuracy_curve'] = curve.astype(jnp.float32)

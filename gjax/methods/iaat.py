@@ -14,6 +14,7 @@ from gjax import attacks
 from gjax.losses import correct, cross_entropy
 from gjax.methods.classifier import PLAYER, Classifier, positive
 from gjax.metrics import spearman
+from gjax.nets.layers import BATCH_NORM_RETENTION
 
 
 def attack_step_size(eps, attack_steps: int, min_step):
@@ -52,10 +53,8 @@ class IAAT(Classifier):
     """The paper's method; defaults are its CIFAR-10 values.
 
     eps: warm-up radius. gamma, beta: see `select_radius`. min_step: a0. warmup_epochs: W, counted from 0. eps_max: cap on
-    the radii, 0 for none (the paper). reuse_attack: train on the selection's own attack image (at e + gamma where the
-    radius rose, else at e) projected to eps_i, which saves a third of the cost and changes the method. In the BatchNorm mode
-    'train_update' attacks A and B, which run side by side, start from the same statistics and their results are averaged,
-    where the authors' code runs them one after the other.
+    all radii, warm-up included; 0 for none (the paper). reuse_attack: train on the selection's own attack image (at
+    e + gamma where the radius rose, else at e) projected to eps_i, which saves a third of the cost and changes the method.
     """
 
     attack_batch_norm: str = 'train_update'
@@ -88,6 +87,7 @@ class IAAT(Classifier):
             rng=rng,
             steps=self.attack_steps,
             step_size=attack_step_size(eps, self.attack_steps, self.min_step),
+            norm=self.attack_norm,
             carry=stats,
         )
 
@@ -112,7 +112,18 @@ class IAAT(Classifier):
             eps_max=self.eps_max or None,
         )
         reused = jnp.where(robust[1][:, None, None, None], adversarial[1], adversarial[0])
-        return new, jax.tree.map(lambda s: s.mean(axis=0), after), reused
+        return new, self._one_after_the_other(stats, after), reused
+
+    def _one_after_the_other(self, start, after):
+        """The statistics had B begun where A ended, from `after` ([2, ...]: both begun at `start`).
+
+        A training-mode pass maps s to a s + (1 - a) batch, and the batch's part does not depend on s: after k passes a
+        difference d in the start is one of a^k d.
+        """
+        if self.attack_batch_norm != 'train_update':
+            return start
+        factor = BATCH_NORM_RETENTION ** (self.attack_steps + 1)
+        return jax.tree.map(lambda s, both: both[1] + factor * (both[0] - s), start, after)
 
     def step(self, state, batch):
         images, labels, index = batch['image'], batch['label'], batch['index']
@@ -122,7 +133,8 @@ class IAAT(Classifier):
         remembered = state.memory['radius'][index]
 
         def warm_up(stats):
-            return self.eps * clean_correct.astype(jnp.float32), stats, images
+            eps = min(self.eps, self.eps_max) if self.eps_max else self.eps
+            return eps * clean_correct.astype(jnp.float32), stats, images
 
         def adapt(stats):
             return self._selection(state, stats, images, labels, remembered, clean_correct, selection_rng)
@@ -135,8 +147,7 @@ class IAAT(Classifier):
             return self._pgd(state, stats, images, labels, radius, attack_rng)
 
         def reuse(stats):
-            bound = radius[:, None, None, None]
-            return jnp.clip(images + jnp.clip(reused - images, -bound, bound), 0.0, 1.0), stats
+            return attacks.project(reused, images, radius[:, None, None, None], self.attack_norm), stats
 
         if self.reuse_attack:
             adversarial, stats = lax.cond(warm, fresh, reuse, stats)

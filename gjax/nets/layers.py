@@ -106,6 +106,9 @@ class Conv(nn.Module):
         return outputs
 
 
+BATCH_NORM_RETENTION = 0.9  # of the running statistics, at each training-mode pass; PyTorch calls it momentum 0.1
+
+
 class BatchNorm(nn.Module):
     """Batch normalisation in float32, its result in `dtype` (retention 0.9, epsilon 1e-5: PyTorch's defaults).
 
@@ -119,7 +122,7 @@ class BatchNorm(nn.Module):
     def __call__(self, features, *, train: bool):
         return nn.BatchNorm(
             use_running_average=not train,
-            momentum=0.9,
+            momentum=BATCH_NORM_RETENTION,
             epsilon=1e-5,
             use_bias=self.affine,
             use_scale=self.affine,

@@ -26,6 +26,19 @@ CASES = {
     },
 }
 
+# Overrides that put every attack into an l2 ball, where its path is a continuous function of the gradient.
+L2 = {
+    'method__attack_norm': 'l2',
+    'method__eps': 0.5,
+    'method__step_size': 0.25,
+    'method__gamma': 0.1,
+    'method__min_step': 0.1,
+    'evaluation__norm': 'l2',
+    'evaluation__eps': 0.5,
+    'evaluation__step_size': 0.2,
+    'evaluation__curve': (0.1, 0.5),
+}
+
 
 def tiny_config(case: str, data_name: str, **overrides) -> ml_collections.ConfigDict:
     """A locked config of seconds: 10 steps on `data_name`; overrides are dotted keys with __ for the dot."""
@@ -42,5 +55,8 @@ def tiny_config(case: str, data_name: str, **overrides) -> ml_collections.Config
     config.method.update(CASES[case])
     configs.complete(config)
     config.lock()
-    configs.override(config, {key.replace('__', '.'): value for key, value in overrides.items()})
+    for key, value in overrides.items():
+        section, _, name = key.partition('__')
+        if not name or name in config[section] or key not in L2:  # a method without attack has none of its options
+            configs.override(config, {key.replace('__', '.'): value})
     return config

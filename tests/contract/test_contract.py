@@ -9,7 +9,7 @@ import pytest
 from gjax.train.checkpoint import to_arrays
 from gjax.train.logging import read_metrics
 from gjax.train.loop import Run, train_and_evaluate
-from tests.contract.cases import CASES, tiny_config
+from tests.contract.cases import CASES, L2, tiny_config
 
 
 @pytest.fixture(params=sorted(CASES))
@@ -28,7 +28,9 @@ def _train(run, steps):
 
 
 def test_one_device_equals_eight(case, toy_data, meshes):
-    runs = {n: Run(tiny_config(case, toy_data), mesh) for n, mesh in meshes.items()}
+    """In the l2 ball: linf attacks take signs, and a gradient of pure rounding noise then moves a pixel by a whole step."""
+    config = tiny_config(case, toy_data, **L2)
+    runs = {n: Run(config, mesh) for n, mesh in meshes.items()}
     states, metrics = zip(*(_train(run, 7) for run in runs.values()), strict=True)
     for name in metrics[0]:
         np.testing.assert_allclose(metrics[1][name], metrics[0][name], rtol=1e-5, atol=1e-5, err_msg=name)

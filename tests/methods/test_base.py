@@ -67,7 +67,10 @@ def test_defaults_build_every_method(name):
         ({'optimizer': {'rate': 1}}, 'no optimizer.rate; allowed: name, learning_rate'),
         ({'optimizer': {'learning_rate': -0.1}}, 'optimizer.learning_rate is -0.1; allowed: >= 0'),
         ({'evaluation': {'curve': (0.2, 0.1)}}, 'evaluation.curve is .*allowed: ascending'),
-        ({'evaluation': {'attacks': ('fab',)}}, "evaluation.attacks has 'fab'; allowed: pgd"),
+        ({'evaluation': {'norm': 'l1'}}, "evaluation.norm is 'l1'; allowed: linf, l2"),
+        ({'evaluation': {'norm': 'l2', 'attacks': ('momentum_iterative',)}}, 'allowed for l2: pgd, margin_pgd'),
+        ({'evaluation': {'attacks': ()}}, 'evaluation.attacks is empty'),
+        ({'evaluation': {'attacks': ('fab',)}}, "evaluation.attacks has 'fab'; allowed for linf: pgd"),
     ],
 )
 def test_bad_configs_are_refused(sections, message):

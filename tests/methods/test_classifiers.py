@@ -79,14 +79,14 @@ def test_attack_batch_norm_decides_how_often_running_statistics_move(mode, passe
     np.testing.assert_allclose(after, (1 - 0.9**passes) * batch_mean, rtol=1e-3)
 
 
-def test_iaat_in_the_authors_mode_updates_the_statistics_three_plus_two_t_times():
+def test_iaat_in_the_authors_mode_updates_the_statistics_three_plus_three_t_times_before_the_training_pass():
     method = _build('iaat', eps=0.0, gamma=0.0, attack_steps=2, warmup_epochs=0)
     state = method.init(jax.random.key(0), BATCH)
     after = jax.jit(method.step)(state, BATCH)[0].batch_stats[PLAYER]['BatchNorm_0']['BatchNorm_0']['mean']
     one = method.apply(state.params[PLAYER], state.batch_stats[PLAYER], BATCH['image'], train=True)[1]
     batch_mean = 10 * one['BatchNorm_0']['BatchNorm_0']['mean']
-    # Clean pass 1, selection T + 1 (A and B side by side, averaged), training attack T, training pass 1.
-    np.testing.assert_allclose(after, (1 - 0.9 ** (1 + 3 + 2 + 1)) * batch_mean, rtol=1e-3)
+    # Clean pass, attacks A and B of T + 1 passes each, training attack of T, training pass.
+    np.testing.assert_allclose(after, (1 - 0.9 ** (1 + 3 + 3 + 2 + 1)) * batch_mean, rtol=1e-3)
 
 
 def test_interpolated_training_averages_a_clean_and_an_attacked_half():

@@ -1,5 +1,6 @@
 """The radius rule and its dynamics against the sheet's numbers (section 6); all radii in 255ths unless said."""
 
+import dataclasses
 import functools
 
 import flax.linen as nn
@@ -11,9 +12,11 @@ import pytest
 
 from gjax import attacks
 from gjax.losses import cross_entropy
+from gjax.methods.adversarial_training import AdversarialTraining
 from gjax.methods.base import DataInfo
 from gjax.methods.classifier import PLAYER, Evaluation
 from gjax.methods.iaat import IAAT, attack_step_size, select_radius
+from gjax.nets.layers import BatchNorm
 
 GAMMA, BETA = 1.9, 0.1
 
@@ -70,7 +73,7 @@ def test_selection_order():
 
 
 def test_dynamics_on_a_frozen_linear_model():
-    margins = [20.0, 8.5, 5.0, 1.0]
+    margins = [20.0, 8.5, 5.0, 1.01]
     method = _method(4, warmup_epochs=0, gamma=GAMMA / 255, beta=BETA)
     batch = _batch(margins)
     state = _frozen(method, batch, np.full(4, 8 / 255))
@@ -84,7 +87,13 @@ def test_dynamics_on_a_frozen_linear_model():
     assert np.flatnonzero(np.abs(history[:, 2] - 4.96) < 2e-3)[0] + 1 == 16
     rises = np.diff(np.vstack([np.full(4, 8.0), history]), axis=0)
     assert rises.max() <= BETA * GAMMA + 1e-3
-    assert 1.0 - GAMMA <= history[-1, 3] < 1.0
+    # Margin 1.01, from above: down by beta gamma while e >= gamma, then geometrically, until below the margin.
+    radius, trail = 8.0, []
+    for _ in range(60):
+        radius = BETA * max(radius - GAMMA, 0) + (1 - BETA) * radius if radius >= 1.01 else radius
+        trail.append(radius)
+    np.testing.assert_allclose(history[:, 3], trail, atol=2e-3)
+    assert 0.9 < trail[-1] < 1.0
 
 
 def test_clean_misclassified_radii_decay_geometrically():
@@ -108,13 +117,76 @@ def test_beta_zero_freezes_and_warm_up_writes_only_zero_or_eps():
     np.testing.assert_allclose(255 * state.memory['radius'], [8, 8, 8, 0], rtol=1e-6)
 
 
-def test_gamma_zero_beta_one_is_uniform_training_at_the_warm_up_radius():
-    method = _method(4, warmup_epochs=1, gamma=0.0, beta=1.0, eps=8 / 255)
-    batch = _batch([20.0, 30.0, 15.0, 12.0])
-    state = _frozen(method, batch, np.zeros(4))
+def test_a_cap_holds_in_warm_up_and_after():
+    batch = _batch([20.0, 30.0, 3.0, -1.0])
+    warm = _method(4, warmup_epochs=1, eps=8 / 255, eps_max=6 / 255, gamma=GAMMA / 255, beta=1.0)
+    state = _frozen(warm, batch, np.zeros(4))
+    state, _ = warm.step(state, batch)
+    np.testing.assert_allclose(255 * state.memory['radius'], [6, 6, 6, 0], rtol=1e-6)
     for _ in range(3):
-        state, _ = method.step(state, batch)
-        np.testing.assert_allclose(255 * state.memory['radius'], 8, rtol=1e-6)
+        state, _ = warm.step(state, batch)
+    assert 255 * state.memory['radius'].max() == pytest.approx(6, rel=1e-6)
+
+
+def test_gamma_zero_beta_one_is_uniform_training_at_the_warm_up_radius():
+    """One attack step of at least the ball's diameter ends in a corner whatever the start: both methods see one example."""
+    facts = {'net': Linear(), 'optimizer': optax.sgd(0.5), 'info': DataInfo(2, 4, 1, 100), 'evaluation': Evaluation()}
+    options = {'eps': 8 / 255, 'attack_steps': 1}
+    iaat = IAAT(warmup_epochs=1, gamma=0.0, beta=1.0, min_step=0.0, **options, **facts)
+    uniform = AdversarialTraining(step_size=16 / 255, **options, **facts)
+    batch = _batch([20.0, 30.0, 15.0, 12.0])
+    own, other = (_frozen(method, batch, np.zeros(4)) for method in (iaat, uniform))
+    for _ in range(5):
+        own, _ = iaat.step(own, batch)
+        other, _ = uniform.step(other, batch)
+        np.testing.assert_allclose(255 * own.memory['radius'], 8, rtol=1e-6)
+        np.testing.assert_allclose(own.params[PLAYER]['weights'], other.params[PLAYER]['weights'], rtol=1e-6)
+    assert np.abs(own.params[PLAYER]['weights'] - 1).max() > 0.04
+
+
+def test_radius_zero_is_clean_training():
+    batch = _batch([20.0, -8.0, 5.0, -1.0])
+    method = _method(4, warmup_epochs=0, beta=1.0, gamma=0.0, rate=0.5)
+    state = _frozen(method, batch, np.zeros(4))
+    clean = jax.grad(
+        lambda w: cross_entropy(
+            method.net.apply({'params': {'weights': w}}, batch['image'], train=True), batch['label']
+        ).mean()
+    )
+    expected = 1 - 0.5 * clean(jnp.ones(4))
+    state, _ = method.step(state, batch)
+    np.testing.assert_array_equal(state.memory['radius'], 0)
+    np.testing.assert_array_equal(state.params[PLAYER]['weights'], expected)
+
+
+class Normalised(nn.Module):
+    """A linear model behind BatchNorm: something with running statistics."""
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        features = BatchNorm()(images, train=train).reshape(images.shape[0], -1)
+        return nn.Dense(2)(features)
+
+
+def test_the_selection_updates_statistics_as_one_attack_after_the_other():
+    method = dataclasses.replace(_method(6, attack_steps=3, beta=0.5), net=Normalised())
+    images = jax.random.uniform(jax.random.key(1), (6, 4, 4, 2))
+    labels = jnp.asarray([0, 1, 0, 1, 1, 0])
+    state = method.init(jax.random.key(0), {'image': images})
+    stats, radius, rng = state.batch_stats[PLAYER], jnp.full(6, 8 / 255), jax.random.key(3)
+    _, together, _ = method._selection(state, stats, images, labels, radius, jnp.ones(6, bool), rng)
+    passes = method.attack_logits(state)
+    apart = stats
+    for key, eps in zip(jax.random.split(rng), (radius, radius + method.gamma), strict=True):
+        adversarial, apart = method._pgd(state, apart, images, labels, eps, key)
+        _, apart = passes(adversarial, apart)
+    for one, other in zip(jax.tree.leaves(together), jax.tree.leaves(apart), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+        assert np.abs(one - jax.tree.leaves(stats)[0]).max() > 1e-3
+    for mode in ('train', 'eval'):
+        frozen = dataclasses.replace(method, attack_batch_norm=mode)
+        _, after, _ = frozen._selection(state, stats, images, labels, radius, jnp.ones(6, bool), rng)
+        jax.tree.map(np.testing.assert_array_equal, after, stats)
 
 
 @pytest.mark.parametrize('reuse', [False, True])
@@ -142,13 +214,13 @@ def test_the_gradient_is_that_of_robust_logistic_regression():
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.uniform(0.4, 0.6, (16, 2, 2, 1)), jnp.float32)
     labels, eps = jnp.asarray(rng.integers(0, 2, 16)), rng.uniform(0, 0.05, 16).astype(np.float32)
-    weights = rng.normal(size=4).astype(np.float32)
-    net = Linear()
+    weights, bias = rng.normal(size=4).astype(np.float32), np.float32(0.3)
 
     def logits_fn(params, x):
-        return net.apply({'params': params}, x, train=True)
+        score = (x.reshape(16, 4) - 0.5) @ params['weights'] + params['bias']
+        return jnp.stack([jnp.zeros_like(score), score], axis=1)
 
-    params = {'weights': jnp.asarray(weights)}
+    params = {'weights': jnp.asarray(weights), 'bias': jnp.asarray(bias)}
     adversarial = attacks.pgd(
         functools.partial(logits_fn, params),
         images,
@@ -158,13 +230,14 @@ def test_the_gradient_is_that_of_robust_logistic_regression():
         steps=10,
         step_size=attack_step_size(jnp.asarray(eps), 10, 2 / 255),
     )
-    own = jax.grad(lambda p: cross_entropy(logits_fn(p, adversarial), labels).mean())(params)['weights']
+    own = jax.grad(lambda p: cross_entropy(logits_fn(p, adversarial), labels).mean())(params)
     sign = 2.0 * np.asarray(labels) - 1
     centred = np.asarray(images).reshape(16, 4) - 0.5
-    robust_margin = sign * (centred @ weights) - eps * np.abs(weights).sum()
+    robust_margin = sign * (centred @ weights + bias) - eps * np.abs(weights).sum()
     slope = -1 / (1 + np.exp(robust_margin))
     exact = (slope[:, None] * (sign[:, None] * centred - eps[:, None] * np.sign(weights))).mean(axis=0)
-    np.testing.assert_allclose(own, exact, atol=1e-5)
+    np.testing.assert_allclose(own['weights'], exact, atol=1e-5)
+    np.testing.assert_allclose(own['bias'], (slope * sign).mean(), atol=1e-5)
 
 
 def test_the_batched_selection_equals_two_separate_attacks():
