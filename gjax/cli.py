@@ -134,6 +134,8 @@ def _run(arguments, overrides) -> None:
         print(summary['table'])
         for path in summary['figures'].values():
             print(f'figure: {path}')
+        if summary['complete']:
+            print(f'reproduce {arguments.name} is complete: nothing to do', file=sys.stderr)
 
 
 def main(argv: list[str] | None = None) -> int:

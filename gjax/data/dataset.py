@@ -11,7 +11,7 @@ class DataError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """images uint8 [N, H, W, C], labels int32 [N]; an example's index is its row."""
+    """images uint8 [N, H, W, C], labels int32 [N] (any integers until `check_dataset`); an example's index is its row."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -51,7 +51,7 @@ def check_split(name: str, images: np.ndarray, labels: np.ndarray) -> Split:
         raise DataError(f'{name} labels have dtype {labels.dtype}; allowed: integers')
     if labels.shape != images.shape[:1]:
         raise DataError(f'{name} labels have shape {labels.shape}; allowed: {images.shape[:1]}, one per image')
-    return Split(np.ascontiguousarray(images), labels.astype(np.int32))
+    return Split(np.ascontiguousarray(images), labels)
 
 
 def check_dataset(name: str, train: Split, test: Split, num_classes: int | None = None) -> Dataset:
@@ -62,11 +62,12 @@ def check_dataset(name: str, train: Split, test: Split, num_classes: int | None 
     """
     num_classes = int(train.labels.max()) + 1 if num_classes is None else num_classes
     for split_name, split in (('train', train), ('test', test)):
-        low, high = int(split.labels.min()), int(split.labels.max())
+        low, high = int(split.labels.min()), int(split.labels.max())  # before the cast to int32, which would wrap
         if low < 0 or high >= num_classes:
             raise DataError(f'{name} {split_name} labels run from {low} to {high}; allowed: 0..{num_classes - 1}')
     if train.images.shape[1:] != test.images.shape[1:]:
         raise DataError(
             f'{name} test images have shape {test.images.shape[1:]}; allowed: {train.images.shape[1:]}, as in train'
         )
+    train, test = (Split(split.images, split.labels.astype(np.int32)) for split in (train, test))
     return Dataset(name, train, test, num_classes)

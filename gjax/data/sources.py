@@ -100,11 +100,14 @@ def is_tfds(name: str, data_dir: str | None) -> bool:
 
 
 def _read(builder, split: str, name: str) -> Split:
-    source = builder.as_data_source(split)
     images, labels = [], []
-    for example in source:
-        images.append(example['image'])
-        labels.append(example['label'])
+    try:
+        for example in builder.as_data_source(split):
+            images.append(example['image'])
+            labels.append(example['label'])
+    except Exception as error:
+        reason = ' '.join(str(error).split())[:160]
+        raise DataError(f'{name} {split} is prepared but cannot be read ({reason}); prepare it again') from error
     if len({image.shape for image in images}) > 1:
         raise DataError(f'{name} {split} holds images of different sizes; prepare them at one size first')
     return check_split(f'{name} {split}', np.asarray(images), np.asarray(labels))
@@ -144,8 +147,11 @@ def tfds(name: str, data_dir: str | None) -> Dataset:
     test_name = next((s for s in ('test', 'validation') if s in splits), None)
     if 'train' not in splits or test_name is None:
         raise DataError(f'{name} has splits {", ".join(splits)}; needed: train, and test or validation')
+    label = builder.info.features['label']
+    if not hasattr(label, 'num_classes'):
+        raise DataError(f'{name} has a label of type {type(label).__name__}; needed: ClassLabel')
     train, test = _read(builder, 'train', name), _read(builder, test_name, name)
-    return check_dataset(name, train, test, builder.info.features['label'].num_classes)
+    return check_dataset(name, train, test, label.num_classes)
 
 
 def nearest(name: str, known) -> str:

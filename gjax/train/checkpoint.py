@@ -56,13 +56,14 @@ def digest(arrays: dict[str, np.ndarray]) -> str:
 
 
 class Checkpointer:
-    """The checkpoints of one run, under `directory`; the newest `keep` stay."""
+    """The checkpoints of one run, under `directory`; the newest `keep` stay. With `read_only` nothing there changes."""
 
-    def __init__(self, directory: Path, keep: int = 2):
+    def __init__(self, directory: Path, keep: int = 2, read_only: bool = False):
         logging.getLogger('absl').setLevel(logging.ERROR)
-        self._directory = Path(directory).absolute()
-        self._options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
-        self._manager = ocp.CheckpointManager(self._directory, options=self._options, item_names=('state', 'meta'))
+        self._directory, self._read_only = Path(directory).absolute(), read_only
+        writing = {} if read_only else {'max_to_keep': keep, 'cleanup_tmp_directories': True}
+        options = ocp.CheckpointManagerOptions(create=not read_only, read_only=read_only, **writing)
+        self._manager = ocp.CheckpointManager(self._directory, options=options, item_names=('state', 'meta'))
 
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, ascending."""
@@ -95,7 +96,7 @@ class Checkpointer:
     def restore_latest(self, like):
         """(state, step) of the newest sound checkpoint, or None if there never was one.
 
-        Damaged newer ones are reported by a warning and removed, so that the run can write those steps again.
+        Damaged newer ones are reported by a warning and (unless read_only) removed: the run will write those steps again.
 
         Args:
           like: a state of the same structure, on the wanted devices.
@@ -111,7 +112,7 @@ class Checkpointer:
                 reason = ' '.join(str(error).split())[:160]
                 warnings.warn(f'checkpoint {step} is damaged and not used: {reason}', stacklevel=2)
                 continue
-            if position:
+            if position and not self._read_only:
                 for bad in steps[len(steps) - position :]:
                     shutil.rmtree(self._directory / str(bad), ignore_errors=True)
                 self._manager.reload()

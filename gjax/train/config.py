@@ -124,13 +124,23 @@ def _parse(key: str, text, old):
         value = float(value)
     if isinstance(old, int) and not isinstance(old, bool) and isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, list):
-        value = tuple(value)
+    if isinstance(value, list | tuple):
+        value = _parse_items(key, text, value, old)
     durations = tuple(f'train.{name}_{unit}' for name in ('total', 'eval_every', 'checkpoint_every') for unit in _UNITS)
     duration_key = key in durations and isinstance(value, int | float)
     if old is not None and type(value) is not type(old) and not (duration_key and not isinstance(value, bool)):
         raise ConfigError(f'config.{key} is {text!r}; allowed: a value of type {type(old).__name__}, like {old!r}')
     return value
+
+
+def _parse_items(key: str, text, values, old) -> tuple:
+    """The items of a sequence, each a scalar of the type that the old ones have (any, where there is none to go by)."""
+    kind = type(old[0]) if isinstance(old, tuple) and old else None
+    values = tuple(float(v) if kind is float and type(v) is int else v for v in values)
+    if any(isinstance(v, list | tuple | dict) or (kind and type(v) is not kind) for v in values):
+        like = f' of {kind.__name__}, like {old!r}' if kind else ''
+        raise ConfigError(f'config.{key} is {text!r}; allowed: a tuple{like}')
+    return values
 
 
 def override(config, overrides: dict) -> None:
@@ -168,22 +178,30 @@ def load(spec: str, overrides: dict | None = None) -> ml_collections.ConfigDict:
 
     Args:
       spec: a Python file with `get_config(arg)`, absolute, relative to the working directory, or shipped with gjax.
-      overrides: dotted keys to values or command-line strings.
+      overrides: dotted keys to values or command-line strings; another net.name starts from that network's defaults.
 
     Raises:
       ConfigError: no such file, argument, key, or a value of the wrong type.
     """
+    overrides = dict(overrides or {})
     file, _, arg = spec.partition(':')
     module = load_module(_find(file))
     if not hasattr(module, 'get_config'):
         raise ConfigError(f'--config is {file!r}, which defines no get_config')
     try:
         config = module.get_config(arg) if arg else module.get_config()
+        if overrides.get('method.name', config.method.name) != config.method.name:
+            raise ValueError(
+                f'method.name is {config.method.name!r} and comes with its options; choose by --config={file}:METHOD'
+            )
+        net = overrides.get('net.name', config.net.name)
+        if net != config.net.name:  # the options of one network mean nothing to another
+            config.net = ml_collections.ConfigDict({'name': net})
         complete(config)
     except ValueError as error:
         raise ConfigError(f'--config={spec}: {error}') from error
     config.lock()
-    override(config, overrides or {})
+    override(config, overrides)
     return config
 
 

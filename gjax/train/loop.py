@@ -336,9 +336,11 @@ def evaluate_run(workdir: str | Path, overrides: dict | None = None) -> dict:
             raise RunError(f'config.{key} cannot change in eval; allowed: evaluation.*, train.eval_batch_size, data.dir')
     configs.override(config, overrides or {})
     run = Run(config)
-    checkpoints = Checkpointer(Path(workdir) / 'checkpoints')
-    restored = checkpoints.restore_latest(run.init())
-    checkpoints.close()
+    folder = Path(workdir) / 'checkpoints'
+    restored = None
+    if folder.is_dir():
+        with contextlib.closing(Checkpointer(folder, read_only=True)) as checkpoints:
+            restored = checkpoints.restore_latest(run.init())
     if restored is None:
         raise RunError(f'{workdir} holds no checkpoint yet; gjax train makes one')
     state, step = restored

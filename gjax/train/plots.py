@@ -7,6 +7,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 COLORS = ('#4c72b0', '#dd8452', '#55a868', '#c44e52', '#8172b3', '#937860', '#da8bc3', '#8c8c8c')
+LINES = ('-', '--', ':', '-.')
+MARKERS = ('P', 'X', 'D', '^')
+
+
+def _styles():
+    """Endless distinct looks: every colour in one style of line and marker, then every colour in the next."""
+    return itertools.cycle((color, *style) for style in zip(LINES, MARKERS, strict=True) for color in COLORS)
 
 
 def _axes(columns: int = 1, width: float = 4.8, height: float = 3.4):
@@ -18,11 +25,13 @@ def _axes(columns: int = 1, width: float = 4.8, height: float = 3.4):
     return figure, axes
 
 
-def _band(axis, x, rows, color, label):
-    """Mean over seeds as a line, one standard deviation as a band; rows [S, X]."""
-    rows = np.asarray(rows, float)
+def _band(axis, series, style, label):
+    """Mean over seeds as a line, one standard deviation as a band; series: per seed {x: y}, drawn where all have a value."""
+    x = sorted(set.intersection(*(set(points) for points in series)))
+    rows = np.asarray([[points[at] for at in x] for points in series], float)
     mean, spread = rows.mean(axis=0), rows.std(axis=0)
-    axis.plot(x, mean, color=color, label=label, lw=1.8)
+    color, line, _ = style
+    axis.plot(x, mean, line, color=color, label=label, lw=1.8)
     if len(rows) > 1:
         axis.fill_between(x, mean - spread, mean + spread, color=color, alpha=0.18, lw=0)
 
@@ -36,21 +45,22 @@ def training_curves(metrics: dict[str, list[list[dict]]], names=('clean_accuracy
     """
     figure, axes = _axes(len(names))
     for axis, name in zip(axes, names, strict=True):
-        for color, (run, seeds) in zip(itertools.cycle(COLORS), metrics.items(), strict=False):
-            series = [[(line['epoch'], line[f'test/{name}']) for line in s if f'test/{name}' in line] for s in seeds]
-            if series and series[0]:
-                _band(axis, [x for x, _ in series[0]], [[y for _, y in s] for s in series], color, run)
+        for style, (run, seeds) in zip(_styles(), metrics.items(), strict=False):
+            series = [{line['epoch']: line[f'test/{name}'] for line in s if f'test/{name}' in line} for s in seeds]
+            if all(series):
+                _band(axis, series, style, run)
         axis.set(xlabel='epoch', ylabel=name.replace('_', ' '), ylim=(0, 1))
     axes[0].legend(frameon=False, fontsize=8)
     return figure
 
 
 def _curve(results: dict):
+    """{radius in 255ths: accuracy} from the content of a results.json."""
     points = {0.0: results['metrics']['clean_accuracy']}
     for name, value in results['metrics'].items():
         if name.startswith('accuracy_at_'):
-            points[float(name.removeprefix('accuracy_at_'))] = value
-    return sorted(points.items())
+            points[255 * float(name.removeprefix('accuracy_at_'))] = value
+    return points
 
 
 def accuracy_against_eps(results: dict[str, list[dict]], eps: float):
@@ -61,9 +71,8 @@ def accuracy_against_eps(results: dict[str, list[dict]], eps: float):
       eps: the marked radius, in [0, 1] units.
     """
     figure, (axis,) = _axes()
-    for color, (run, seeds) in zip(itertools.cycle(COLORS), results.items(), strict=False):
-        curves = [_curve(r) for r in seeds]
-        _band(axis, [255 * x for x, _ in curves[0]], [[y for _, y in c] for c in curves], color, run)
+    for style, (run, seeds) in zip(_styles(), results.items(), strict=False):
+        _band(axis, [_curve(r) for r in seeds], style, run)
     axis.axvline(255 * eps, color='black', lw=0.8, ls=':')
     axis.set(xlabel='attack radius (/255)', ylabel='accuracy under attack', ylim=(0, 1))
     axis.legend(frameon=False, fontsize=8)
@@ -73,10 +82,10 @@ def accuracy_against_eps(results: dict[str, list[dict]], eps: float):
 def frontier(results: dict[str, list[dict]]):
     """Clean against robust accuracy, one point a seed and a cross at the mean; up and right is better."""
     figure, (axis,) = _axes()
-    for color, (run, seeds) in zip(itertools.cycle(COLORS), results.items(), strict=False):
+    for (color, _, marker), (run, seeds) in zip(_styles(), results.items(), strict=False):
         points = np.asarray([[r['metrics'][k] for k in ('robust_accuracy', 'clean_accuracy')] for r in seeds])
         axis.scatter(*points.T, color=color, s=16, alpha=0.6)
-        axis.scatter(*points.mean(axis=0), color=color, s=90, marker='P', edgecolor='white', label=run)
+        axis.scatter(*points.mean(axis=0), color=color, s=90, marker=marker, edgecolor='white', label=run)
     axis.set(xlabel='robust accuracy', ylabel='clean accuracy')
     axis.legend(frameon=False, fontsize=8)
     return figure

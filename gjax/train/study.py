@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+import gjax
 from gjax.train import config as configs
 from gjax.train import logging
 from gjax.train.errors import Interrupted, RunError
@@ -34,7 +36,8 @@ class Run:
 class Claim:
     """'metric of run, minus metric of minus, is at least (or at most) bound', as a mean over seeds.
 
-    sentence: the paper's claim in our words. paper: its own number, or where it stands. deviation: what differs and why.
+    sentence: the paper's claim in our words. paper: its own number, or where it stands. deviation: by scale, what differs
+    from the paper and why.
     """
 
     name: str
@@ -46,10 +49,10 @@ class Claim:
     at_least: float | None = None
     at_most: float | None = None
     paper: str = ''
-    deviation: str = ''
+    deviation: dict[str, str] = dataclasses.field(default_factory=dict)
 
-    def judge(self, metrics: dict[str, dict[int, dict]]) -> dict | None:
-        """Mean, spread, number of seeds and verdict from {run: {seed: metrics}}; None where a value is missing."""
+    def judge(self, metrics: dict[str, dict[int, dict]], scale: str = 'mini') -> dict:
+        """Mean, spread, number of seeds and verdict from {run: {seed: metrics}}; all None where nothing was measured."""
         other, other_metric = self.minus or self.run, self.minus_metric or self.metric
         paired = bool(self.minus or self.minus_metric)
         values = []
@@ -57,21 +60,19 @@ class Claim:
             against = metrics.get(other, {}).get(seed, {}).get(other_metric) if paired else 0.0
             if own.get(self.metric) is not None and against is not None:
                 values.append(own[self.metric] - against)
-        if not values:
-            return None
-        mean = float(np.mean(values))
+        mean = float(np.mean(values)) if values else None
         low = -np.inf if self.at_least is None else self.at_least - 1e-9  # accuracies are sums of floats
         high = np.inf if self.at_most is None else self.at_most + 1e-9
         return {
             'claim': self.sentence,
-            'holds': bool(low <= mean <= high),
+            'holds': bool(low <= mean <= high) if values else None,
             'mean': mean,
             'std': float(np.std(values, ddof=1)) if len(values) > 1 else None,
             'seeds': len(values),
             'at_least': self.at_least,
             'at_most': self.at_most,
             'paper': self.paper,
-            'deviation': self.deviation,
+            'deviation': self.deviation.get(scale, ''),
         }
 
 
@@ -81,6 +82,7 @@ class Study:
 
     runs: by scale ('mini', 'paper'). columns: metric -> heading of the table. derive: ({run: {seed: directory}}) ->
     {run: {seed: {metric: value}}}, numbers that need several runs. figures: ({run: {seed: directory}}) -> {file: Figure}.
+    note: by scale, what stands below the table.
     """
 
     name: str
@@ -89,7 +91,7 @@ class Study:
     columns: dict[str, str]
     derive: Callable[[dict], dict]
     figures: Callable[[dict], dict]
-    note: str = ''
+    note: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def load_study(name: str) -> Study:
@@ -197,8 +199,8 @@ def _cell(values: list[float]) -> str:
     return f'{100 * np.mean(values):.1f}{spread}'
 
 
-def results_table(metrics: dict[str, dict[int, dict]], columns: dict[str, str]) -> str:
-    """Markdown: one row a run, mean ± standard deviation over seeds, in percent (radii: in 255ths)."""
+def results_table(metrics: dict[str, dict], columns: dict[str, str]) -> str:
+    """Markdown from {run: {seed: metrics}}: one row a run, mean ± standard deviation, in percent (radii: in 255ths)."""
     lines = ['| run | seeds | ' + ' | '.join(columns.values()) + ' |', '|---|---|' + '---|' * len(columns)]
     for run, seeds in metrics.items():
         cells = []
@@ -218,11 +220,9 @@ def claims_table(judged: dict[str, dict]) -> str:
         asked = ' and '.join(
             f'{sign} {claim[key]:g}' for key, sign in (('at_least', '>='), ('at_most', '<=')) if claim[key] is not None
         )
-        verdict = 'yes' if claim['holds'] else 'NO'
-        lines.append(
-            f'| {claim["claim"]} | {verdict} | {claim["mean"]:+.4f}{spread}, {claim["seeds"]} | {asked} '
-            f'| {claim["paper"]} | {claim["deviation"]} |'
-        )
+        verdict = {True: 'yes', False: 'NO', None: 'not measured'}[claim['holds']]
+        ours = '' if claim['mean'] is None else f'{claim["mean"]:+.4f}{spread}, {claim["seeds"]}'
+        lines.append(f'| {claim["claim"]} | {verdict} | {ours} | {asked} | {claim["paper"]} | {claim["deviation"]} |')
     return '\n'.join(lines) + '\n'
 
 
@@ -234,6 +234,52 @@ def update_between(path: Path, marker: str, text: str) -> None:
         raise RunError(f'{path} has no section {start.strip()} ... {end}')
     head, rest = old.split(start, 1)
     logging.write_text(path, head + start + text + end + rest.split(end, 1)[1])
+
+
+def _digest(study: Study, scale: str, directories) -> str:
+    """sha256 of all that a study's conclusion depends on: its results and its own file."""
+    total = hashlib.sha256(f'{gjax.__version__} {scale}'.encode())
+    total.update((configs.experiments_dir() / study.name / 'study.py').read_bytes())
+    for run, seeds in directories.items():
+        for seed, directory in seeds.items():
+            total.update(f'{run} {seed} {directory}'.encode() + (directory / 'results.json').read_bytes())
+    return total.hexdigest()
+
+
+def _stored(workdir: Path) -> dict:
+    """study.json, or {} where there is none, it is damaged, or one of its figures has gone."""
+    try:
+        stored = json.loads((workdir / 'study.json').read_text())
+        return stored if all(Path(path).is_file() for path in stored['figures'].values()) else {}
+    except (OSError, ValueError, KeyError, AttributeError):
+        return {}
+
+
+def _conclude(study: Study, scale: str, directories, workdir: Path) -> dict:
+    """The metrics of all runs, the claims judged, the figures drawn."""
+    results = collect(directories)
+    metrics = {run: {seed: r['metrics'] for seed, r in seeds.items()} for run, seeds in results.items()}
+    for run, by_seed in study.derive(directories).items():
+        for seed, values in by_seed.items():
+            metrics[run][seed] = metrics[run][seed] | values
+    figures = {
+        file: str(save_figure(figure, workdir / 'figures' / file)) for file, figure in study.figures(directories).items()
+    }
+    return {
+        'study': study.name,
+        'scale': scale,
+        'selection': 'last step',
+        'claims': {claim.name: claim.judge(metrics, scale) for claim in study.claims},
+        'metrics': {run: {str(seed): m for seed, m in by_seed.items()} for run, by_seed in metrics.items()},
+        'figures': figures,
+    }
+
+
+def _table(study: Study, scale: str, summary: dict, extra: bool) -> str:
+    """Markdown: the runs (the extra ones only if asked), the note and the claims of a study.json."""
+    runs = [run.name for run in study.runs[scale] if run.name in summary['metrics'] and (extra or not run.extra)]
+    table = results_table({run: summary['metrics'][run] for run in runs}, study.columns)
+    return f'{table}\n{study.note.get(scale, "")}\n\n{claims_table(summary["claims"])}'
 
 
 def reproduce(
@@ -257,10 +303,10 @@ def reproduce(
       overrides: dotted config keys for all runs.
       extras: also the runs marked extra (ablations).
       jobs: processes at a time; 1 runs everything in this one.
-      update_readme: write the tables into experiments/NAME/README.md and the checkout's README.md.
+      update_readme: write the tables into experiments/NAME/README.md and, without the extra runs, the checkout's README.md.
 
     Returns:
-      The content of study.json.
+      The content of study.json, 'table' (markdown) and 'complete': whether there was nothing left to do.
     """
     study, workdir = load_study(name), Path(workdir or f'runs/{name}-{scale}')
     plan = _plan(study, scale, seeds, overrides or {}, extras, workdir)
@@ -277,30 +323,21 @@ def reproduce(
     directories: dict[str, dict[int, Path]] = {}
     for run, seed, _, _, directory in plan:
         directories.setdefault(run, {})[seed] = directory
-    results = collect(directories)
-    metrics = {run: {seed: r['metrics'] for seed, r in seeds.items()} for run, seeds in results.items()}
-    for run, by_seed in study.derive(directories).items():
-        for seed, values in by_seed.items():
-            metrics[run][seed] = metrics[run][seed] | values
-    judged = {c.name: verdict for c in study.claims if (verdict := c.judge(metrics)) is not None}
-    figures = {}
-    for file, figure in study.figures(directories).items():
-        figures[file] = str(save_figure(figure, workdir / 'figures' / file))
-    table = results_table(metrics, study.columns) + f'\n{study.note}\n\n' + claims_table(judged)
-    summary = {
-        'study': name,
-        'scale': scale,
-        'seeds': list(seeds),
-        'selection': 'last step',
-        'claims': judged,
-        'metrics': {run: {str(s): m for s, m in by_seed.items()} for run, by_seed in metrics.items()},
-        'figures': figures,
-        'seconds': round(time.monotonic() - started, 1),
-    }
-    logging.write_json(workdir / 'study.json', summary)
-    logging.write_text(workdir / 'table.md', table)
+    inputs, stored = _digest(study, scale, directories), _stored(workdir)
+    if missing or stored.get('inputs') != inputs:
+        stored = _conclude(study, scale, directories, workdir) | {
+            'seeds': list(seeds),
+            'seconds': round(time.monotonic() - started, 1),
+            'inputs': inputs,
+        }
+        logging.write_json(workdir / 'study.json', stored)
+        complete = False
+    else:
+        complete = True
+    tables = {extra: _table(study, scale, stored, extra) for extra in (False, True)}
+    logging.write_text(workdir / 'table.md', tables[True])
     if update_readme:
         root = configs.experiments_dir()
-        for readme in (root / name / 'README.md', root.parent / 'README.md'):
-            update_between(readme, f'{name} {scale}', table)
-    return summary | {'table': table}
+        for readme, extra in ((root / name / 'README.md', True), (root.parent / 'README.md', False)):
+            update_between(readme, f'{name} {scale}', tables[extra])
+    return stored | {'table': tables[True], 'complete': complete}

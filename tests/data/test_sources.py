@@ -1,5 +1,6 @@
 """npz files, folders and TFDS sets: what loads, and the one line that says why something does not."""
 
+import json
 import subprocess
 import sys
 
@@ -37,6 +38,7 @@ def test_npz_round_trip(tmp_path):
         ({'train_labels': np.zeros(7, int)}, r'labels have shape \(7,\); allowed: \(8,\)'),
         ({'train_labels': np.zeros(8)}, 'dtype float64; allowed: integers'),
         ({'test_labels': np.asarray([0, 1, 9])}, r'test labels run from 0 to 9; allowed: 0\.\.2'),
+        ({'test_labels': np.asarray([0, 1, 2**32 + 1])}, 'test labels run from 0 to 4294967297'),
         ({'train_labels': np.asarray([-1, 1, 2, 0, 1, 2, 0, 1])}, 'run from -1 to 2'),
         ({'test_images': np.zeros((3, 4, 4, 3), np.uint8)}, r'allowed: \(6, 6, 3\), as in train'),
         ({'train_images': np.asarray([None] * 8)}, r'not a readable \.npz file'),
@@ -135,6 +137,25 @@ assert 'tensorflow' not in sys.modules
 
 def test_cifar10_through_tfds_mock_data(tmp_path):
     subprocess.run([sys.executable, '-c', _MOCK, str(tmp_path)], check=True, timeout=300)
+
+
+def test_a_damaged_or_unlabelled_tfds_set_says_so(tmp_path):
+    subprocess.run([sys.executable, '-c', _PREPARE, str(tmp_path)], check=True, timeout=300)
+    (file,) = tmp_path.rglob('*test.array_record*')
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+    with pytest.raises(data.DataError, match='tiny test is prepared but cannot be read'):
+        data.load('tiny', str(tmp_path))
+    file.write_bytes(content)
+    features = tmp_path / 'tiny/1.0.0/features.json'
+    content = json.loads(features.read_text())
+    content['featuresDict']['features']['label'] = {
+        'tensor': {'dtype': 'int64', 'shape': {}, 'encoding': 'none'},
+        'pythonClassName': 'tensorflow_datasets.core.features.scalar.Scalar',
+    }
+    features.write_text(json.dumps(content))
+    with pytest.raises(data.DataError, match='tiny has a label of type Scalar; needed: ClassLabel'):
+        data.load('tiny', str(tmp_path))
 
 
 def test_an_unprepared_tfds_set_names_the_command_that_prepares_it(tmp_path):

@@ -82,6 +82,17 @@ def test_a_damaged_newest_checkpoint_falls_back_with_a_warning(folder, damage):
     assert again == step
 
 
+def test_reading_only_changes_nothing(folder):
+    for file in _data_files(folder):
+        file.write_bytes(b'')
+    before = {p: p.stat().st_mtime_ns for p in folder.rglob('*')}
+    checkpoints = Checkpointer(folder, read_only=True)
+    with pytest.warns(UserWarning, match='checkpoint 2 is damaged'):
+        assert checkpoints.restore_latest(_state(0))[1] == 1
+    checkpoints.close()
+    assert {p: p.stat().st_mtime_ns for p in folder.rglob('*')} == before
+
+
 def test_no_checkpoint_is_none_and_all_damaged_is_an_error(folder, tmp_path):
     assert _restore(tmp_path / 'empty') is None
     for step in ('1', '2'):

@@ -17,6 +17,12 @@ def test_argument_and_overrides():
     assert configs.load(FILE).method.name == 'iaat'
 
 
+def test_another_network_brings_its_own_options():
+    config = configs.load(FILE, {'net.name': 'wide_resnet', 'net.depth': '16'})
+    assert (config.net.name, config.net.depth) == ('wide_resnet', 16)
+    assert 'widths' not in config.net
+
+
 def test_tuples_and_durations():
     config = configs.load(FILE, {'net.widths': '(4, 8)', 'evaluation.curve': '[0.1, 0.2]', 'train.total_epochs': '0.5'})
     assert config.net.widths == (4, 8)
@@ -49,6 +55,17 @@ def test_json_round_trip():
         (FILE, {'train.batch_size': 'many'}, "config.train.batch_size is 'many'; allowed: a value of type int"),
         (FILE, {'train.batch_size': '1.5'}, 'allowed: a value of type int'),
         (FILE, {'data.flip': 'maybe'}, 'allowed: a value of type bool'),
+        (FILE, {'net.widths': "('a', 8)"}, r'config.net.widths is .*; allowed: a tuple of int, like \(8, 16, 32\)'),
+        (FILE, {'net.widths': '(8.5,)'}, 'allowed: a tuple of int'),
+        (FILE, {'optimizer.milestones': '((1,),)'}, 'allowed: a tuple'),
+        (FILE, {'net.widths': '8'}, 'allowed: a value of type tuple'),
+        (
+            FILE,
+            {'method.name': 'trades'},
+            r"method.name is 'iaat' and comes with its options; choose by --config=iaat/digits",
+        ),
+        (FILE, {'net.name': 'vgg'}, "net.name is 'vgg'; allowed: small_cnn"),
+        (FILE, {'net.name': 'wide_resnet', 'net.hidden': '8'}, 'no config.net.hidden'),
         (FILE, {'net': 'x'}, 'config.net is a section; set one of its keys'),
     ],
 )

@@ -23,7 +23,9 @@ def test_a_claim_is_the_mean_of_paired_differences():
     assert not studies.Claim('c', '', 'clean_accuracy', 'a', minus='b', at_least=0.06).judge(METRICS)['holds']
     assert not studies.Claim('c', '', 'clean_accuracy', 'a', minus='b', at_most=0.04).judge(METRICS)['holds']
     assert studies.Claim('c', '', 'clean_accuracy', 'a', at_least=0.9).judge(METRICS)['mean'] == pytest.approx(0.92)
-    assert studies.Claim('c', '', 'missing', 'a', minus='b', at_least=0).judge(METRICS) is None
+    missing = studies.Claim('c', 'none', 'missing', 'a', minus='b', at_least=0, deviation={'mini': 'small'}).judge(METRICS)
+    assert (missing['holds'], missing['mean'], missing['seeds'], missing['deviation']) == (None, None, 0, 'small')
+    assert '| none | not measured |  | >= 0 |' in studies.claims_table({'c': missing})
 
 
 def test_results_table():
