@@ -132,7 +132,7 @@ def _run(arguments, overrides) -> None:
             update_readme=arguments.update_readme,
         )
         print(summary['table'])
-        for path in summary['figures'].values():
+        for path in sorted(summary['figures'].values()):
             print(f'figure: {path}')
         if summary['complete']:
             print(f'reproduce {arguments.name} is complete: nothing to do', file=sys.stderr)

@@ -278,8 +278,9 @@ def _conclude(study: Study, scale: str, directories, workdir: Path) -> dict:
 def _table(study: Study, scale: str, summary: dict, extra: bool) -> str:
     """Markdown: the runs (the extra ones only if asked), the note and the claims of a study.json."""
     runs = [run.name for run in study.runs[scale] if run.name in summary['metrics'] and (extra or not run.extra)]
+    claims = {claim.name: summary['claims'][claim.name] for claim in study.claims}
     table = results_table({run: summary['metrics'][run] for run in runs}, study.columns)
-    return f'{table}\n{study.note.get(scale, "")}\n\n{claims_table(summary["claims"])}'
+    return f'{table}\n{study.note.get(scale, "")}\n\n{claims_table(claims)}'
 
 
 def reproduce(

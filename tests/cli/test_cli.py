@@ -113,11 +113,15 @@ def test_reproduce_runs_a_study_and_reports_claims_that_fail(tmp_path):
         assert path in done.stdout
         assert os.path.getsize(path) > 5000
     assert '| iaat | 1 |' in (tmp_path / 'table.md').read_text()
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob('*/seed0/*')}
+    kept = [*tmp_path.glob('*/seed0/*'), *tmp_path.glob('figures/*'), tmp_path / 'study.json']
+    before = {path: path.stat().st_mtime_ns for path in kept}
     again = gjax(*command)
     assert again.returncode == 0
-    assert '| iaat | 1 |' in again.stdout
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob('*/seed0/*')} == before
+    assert 'reproduce iaat is complete: nothing to do' in again.stderr
+    assert again.stdout == done.stdout
+    assert {path: path.stat().st_mtime_ns for path in kept} == before
+    other = gjax(*command, 'config.net.hidden=16')
+    _fails(other, 'holds a run with config.net.hidden=8, not 16')
 
 
 def test_kill_and_sigterm_resume_to_the_undisturbed_result(tmp_path):
