@@ -123,6 +123,18 @@ def _next_stop(step: int, cadences, total: int) -> int:
     return min([total] + [(step // c + 1) * c for c in cadences if c])
 
 
+def _check_memory(name: str, dataset, mesh) -> None:
+    """RunError if the set, which lies whole on every device, would fill more than half of the smallest one."""
+    needed = dataset.train.images.nbytes + dataset.test.images.nbytes
+    limits = [(device.memory_stats() or {}).get('bytes_limit') for device in mesh.local_devices]
+    limit = min((limit for limit in limits if limit), default=None)
+    if limit and needed > limit / 2:
+        raise RunError(
+            f'data.name is {name!r}, which takes {needed / 2**30:.1f} GiB on every device; allowed: half of a device, '
+            f'{limit / 2**31:.1f} GiB; take fewer or smaller images (data.image_size)'
+        )
+
+
 class Run:
     """One run's parts, built from its config: data on the devices, method, compiled functions, cadences."""
 
@@ -164,6 +176,7 @@ class Run:
             },
         )
         everywhere = replicated(self.mesh)
+        _check_memory(config.data.name, dataset, self.mesh)
         self.train_data, self.test_data = (
             jax.device_put(data.DeviceData(split.images, split.labels), everywhere)
             for split in (dataset.train, dataset.test)

@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -304,7 +305,8 @@ def reproduce(
       overrides: dotted config keys for all runs.
       extras: also the runs marked extra (ablations).
       jobs: processes at a time; 1 runs everything in this one.
-      update_readme: write the tables into experiments/NAME/README.md and, without the extra runs, the checkout's README.md.
+      update_readme: write the tables into experiments/NAME/README.md and, without the extra runs, the checkout's README.md,
+        and copy the figures to experiments/NAME/figures/SCALE.
 
     Returns:
       The content of study.json, 'table' (markdown) and 'complete': whether there was nothing left to do.
@@ -341,4 +343,8 @@ def reproduce(
         root = configs.experiments_dir()
         for readme, extra in ((root / name / 'README.md', True), (root.parent / 'README.md', False)):
             update_between(readme, f'{name} {scale}', tables[extra])
+        shown = root / name / 'figures' / scale
+        shown.mkdir(parents=True, exist_ok=True)
+        for file, path in stored['figures'].items():
+            shutil.copy(path, shown / file)
     return stored | {'table': tables[True], 'complete': complete}

@@ -8,7 +8,7 @@ from gjax import data
 from gjax.train import config as configs
 from gjax.train.devices import check_divisible, data_mesh
 from gjax.train.errors import RunError
-from gjax.train.loop import Run, _next_stop
+from gjax.train.loop import Run, _check_memory, _next_stop
 
 
 @pytest.fixture(scope='module')
@@ -62,6 +62,17 @@ def test_stops_fall_on_every_cadence():
         step = _next_stop(step, (6, 0, 8), 20)
         stops.append(step)
     assert stops == [6, 8, 12, 16, 18, 20]
+
+
+def test_a_set_too_large_for_a_device_is_refused_before_it_is_copied(monkeypatch):
+    from types import SimpleNamespace
+
+    small = SimpleNamespace(memory_stats=lambda: {'bytes_limit': 2**20})
+    unknown = SimpleNamespace(memory_stats=lambda: None)
+    digits = data.load('digits')
+    _check_memory('digits', digits, SimpleNamespace(local_devices=[unknown]))
+    with pytest.raises(RunError, match=r"data\.name is 'digits', which takes 0\.0 GiB on every device; allowed: half"):
+        _check_memory('digits', digits, SimpleNamespace(local_devices=[unknown, small]))
 
 
 def test_divisibility():
