@@ -38,11 +38,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--version', action='store_true', help='print the version and exit')
     commands = parser.add_subparsers(dest='command', metavar='COMMAND')
     commands.add_parser('list', help='list methods, experiment configs, data sets and networks')
-    train = commands.add_parser('train', help='train and evaluate one config, or resume it')
+    several = argparse.ArgumentParser(add_help=False)
+    group = several.add_argument_group(
+        'several processes',
+        'found by themselves on TPU pods, SLURM, Open MPI and GKE; elsewhere give all three to each process',
+    )
+    group.add_argument('--coordinator_address', metavar='HOST:PORT', help='where process 0 listens')
+    group.add_argument('--num_processes', type=int, metavar='N')
+    group.add_argument('--process_id', type=int, metavar='I', help='0..N-1')
+    train = commands.add_parser('train', parents=[several], help='train and evaluate one config, or resume it')
     train.add_argument('--config', required=True, metavar='FILE[:ARG]', help='a config file; ARG picks a variant')
     train.add_argument('--workdir', required=True, metavar='DIR', help='the run directory; made if missing')
     train.epilog = 'Any config key is overridden by --config.KEY=VALUE, e.g. --config.train.total_epochs=5.'
-    evaluate = commands.add_parser('eval', help='evaluate the newest checkpoint of a run again')
+    evaluate = commands.add_parser('eval', parents=[several], help='evaluate the newest checkpoint of a run again')
     evaluate.add_argument('--workdir', required=True, metavar='DIR', help='a run directory')
     evaluate.add_argument('--out', metavar='FILE', help='also write the result to this JSON file')
     evaluate.epilog = 'Another protocol by --config.evaluation.KEY=VALUE.'
@@ -90,20 +98,25 @@ def _run(arguments, overrides) -> None:
     if arguments.command == 'list':
         _list()
     elif arguments.command == 'train':
-        from gjax.train import config, loop
+        from gjax.train import config, loop, processes
 
+        loaded = config.load(arguments.config, overrides)
+        processes.start(arguments.coordinator_address, arguments.num_processes, arguments.process_id)
         done = Path(arguments.workdir, 'results.json').exists()
-        results = loop.train_and_evaluate(config.load(arguments.config, overrides), arguments.workdir)
-        print(json.dumps(results, indent=2))
+        results = loop.train_and_evaluate(loaded, arguments.workdir)
+        if processes.is_main():
+            print(json.dumps(results, indent=2))
         if done:
             print(f'{arguments.workdir} is complete: nothing to do', file=sys.stderr)
     elif arguments.command == 'eval':
-        from gjax.train import logging, loop
+        from gjax.train import logging, loop, processes
 
+        processes.start(arguments.coordinator_address, arguments.num_processes, arguments.process_id)
         results = loop.evaluate_run(arguments.workdir, overrides)
-        print(json.dumps(results, indent=2))
-        if arguments.out:
-            logging.write_json(Path(arguments.out), results)
+        if processes.is_main():
+            print(json.dumps(results, indent=2))
+            if arguments.out:
+                logging.write_json(Path(arguments.out), results)
     elif arguments.command == 'report':
         from gjax.train.report import report
 
@@ -153,6 +166,8 @@ def main(argv: list[str] | None = None) -> int:
     overrides = _overrides(rest, parser)
     if overrides and arguments.command in ('list', 'report'):
         parser.error(f'gjax {arguments.command} takes no --config.* keys')
+    import jax
+
     from gjax.data.dataset import DataError
     from gjax.train.errors import Interrupted, RunError
 
@@ -161,6 +176,18 @@ def main(argv: list[str] | None = None) -> int:
     except Interrupted as stop:
         print(f'gjax: {stop}', file=sys.stderr)
         return stop.exit_code
+    except jax.errors.JaxRuntimeError as error:
+        from gjax.train import processes
+
+        if os.environ.get('GJAX_TRACEBACK') or not processes.several():
+            raise
+        reason = ' '.join(str(error).split())[:200]
+        print(
+            f'gjax: error: another process of this run failed or is gone; the same command resumes ({reason})',
+            file=sys.stderr,
+        )
+        sys.stderr.flush()
+        os._exit(1)  # not by way of JAX's own shutdown, which would wait for the lost process
     except (RunError, DataError, ValueError, TypeError, OverflowError, OSError) as error:
         if os.environ.get('GJAX_TRACEBACK'):
             raise

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from gjax.train import processes
 from gjax.train.errors import RunError
 
 
@@ -113,8 +114,10 @@ class Checkpointer:
                 warnings.warn(f'checkpoint {step} is damaged and not used: {reason}', stacklevel=2)
                 continue
             if position and not self._read_only:
-                for bad in steps[len(steps) - position :]:
+                processes.barrier('restored')  # nobody removes what another still reads
+                for bad in steps[len(steps) - position :] if processes.is_main() else ():
                     shutil.rmtree(self._directory / str(bad), ignore_errors=True)
+                processes.barrier('removed')
                 self._manager.reload()
             return state, step
         if steps:

@@ -62,6 +62,16 @@ class MetricsLog:
         self._file.close()
 
 
+class NoLog:
+    """The log of a process that does not write."""
+
+    def write(self, step: int, **values) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 def _commit() -> str | None:
     """The commit of the checkout that gjax runs from, None for an installed package."""
     try:
@@ -87,7 +97,7 @@ def provenance(parent: str = '') -> dict:
     }
 
 
-def progress(total: int, initial: int, description: str, unit: str = 'step'):
+def progress(total: int, initial: int, description: str, unit: str = 'step', shown: bool = True):
     """A bar on standard error; quiet where it is no terminal: a line every 10 s at most. GJAX_PROGRESS=0 turns it off."""
     return tqdm(
         total=total,
@@ -95,6 +105,6 @@ def progress(total: int, initial: int, description: str, unit: str = 'step'):
         desc=description,
         unit=unit,
         mininterval=0.2 if sys.stderr.isatty() else 10.0,
-        disable=os.environ.get('GJAX_PROGRESS') == '0',
+        disable=not shown or os.environ.get('GJAX_PROGRESS') == '0',
         dynamic_ncols=True,
     )

@@ -15,11 +15,11 @@ import numpy as np
 from gjax import data, methods
 from gjax.metrics import MaskedMean
 from gjax.train import config as configs
-from gjax.train import logging
+from gjax.train import logging, processes
 from gjax.train.checkpoint import Checkpointer
 from gjax.train.devices import check_divisible, data_mesh, replicated, sharded
 from gjax.train.errors import Interrupted, NonFiniteError, RunError
-from gjax.train.workdir import check_same_config
+from gjax.train.workdir import open_workdir
 
 
 def make_train_call(method, mesh, *, batch_size: int, max_steps: int, augmentation: dict):
@@ -87,8 +87,15 @@ class _StopSignals(contextlib.AbstractContextManager):
     """Remembers SIGTERM and SIGINT instead of dying, in the main thread."""
 
     def __init__(self):
-        self.received = None
+        self.received = None  # the signal that all processes know of
+        self._own = 0
         self._old = {}
+
+    def agree(self):
+        """Whether a signal came to any process; all must ask at the same point."""
+        number = processes.agree(self._own)
+        self.received = signal.Signals(number) if number else None
+        return self.received is not None
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():
@@ -97,7 +104,7 @@ class _StopSignals(contextlib.AbstractContextManager):
         return self
 
     def _remember(self, number, frame):
-        self.received = signal.Signals(number)
+        self._own = number
 
     def __exit__(self, *_):
         for number, old in self._old.items():
@@ -227,20 +234,6 @@ class Run:
         return metrics | summary | self.method.summarize_examples(examples)
 
 
-def _open_workdir(config, workdir: Path) -> None:
-    """Creates the workdir and its config.json, or checks that it holds this very config."""
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        probe = workdir / '.writable'
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise RunError(f'--workdir is {str(workdir)!r}, which cannot be written: {error.strerror}') from error
-    check_same_config(config, workdir)
-    if not (workdir / 'config.json').exists():
-        logging.write_text(workdir / 'config.json', configs.to_json(config))
-
-
 def train_and_evaluate(config, workdir: str | Path, *, mesh=None, parent: str = '') -> dict:
     """Trains and evaluates the run of `config` in `workdir`, or goes on where an interrupted call stopped.
 
@@ -260,19 +253,15 @@ def train_and_evaluate(config, workdir: str | Path, *, mesh=None, parent: str = 
     """
     workdir = Path(workdir)
     run = Run(config, mesh)
-    _open_workdir(config, workdir)
-    if (workdir / 'results.json').exists():
-        return json.loads((workdir / 'results.json').read_text())
-    checkpoints = Checkpointer(workdir / 'checkpoints')
-    try:
-        with _StopSignals() as signals:
+    with open_workdir(config, workdir):
+        if (workdir / 'results.json').exists():
+            return json.loads((workdir / 'results.json').read_text())
+        with contextlib.closing(Checkpointer(workdir / 'checkpoints')) as checkpoints, _StopSignals() as signals:
             return _train_and_evaluate(run, workdir, checkpoints, signals, parent)
-    finally:
-        checkpoints.close()
 
 
 def _train_and_evaluate(run: Run, workdir: Path, checkpoints: Checkpointer, signals, parent: str) -> dict:
-    config = run.config
+    config, main = run.config, processes.is_main()
     state = run.init()
     restored = checkpoints.restore_latest(state)
     step = 0
@@ -282,12 +271,12 @@ def _train_and_evaluate(run: Run, workdir: Path, checkpoints: Checkpointer, sign
     earlier = json.loads((workdir / 'run.json').read_text()) if (workdir / 'run.json').exists() else {}
     spent, started = earlier.get('seconds', 0.0) if step else 0.0, time.monotonic()
 
-    def save(state, step):
-        logging.write_json(workdir / 'run.json', record | {'seconds': round(spent + time.monotonic() - started, 1)})
-        checkpoints.save(step, state)
+    def write_record():
+        if main:
+            logging.write_json(workdir / 'run.json', record | {'seconds': round(spent + time.monotonic() - started, 1)})
 
-    log = logging.MetricsLog(workdir / 'metrics.jsonl', step)
-    bar = logging.progress(run.num_steps, step, f'{config.method.name} seed {config.seed}')
+    log = logging.MetricsLog(workdir / 'metrics.jsonl', step) if main else logging.NoLog()
+    bar = logging.progress(run.num_steps, step, f'{config.method.name} seed {config.seed}', shown=main)
     with contextlib.closing(log), contextlib.closing(bar):
         while step < run.num_steps:
             stop = _next_stop(step, (run.steps_per_call, run.eval_every, run.checkpoint_every), run.num_steps)
@@ -302,20 +291,23 @@ def _train_and_evaluate(run: Run, workdir: Path, checkpoints: Checkpointer, sign
             if run.eval_every and (step % run.eval_every == 0 or step == run.num_steps):
                 values = run.evaluate(state) | run.summarize(state)
                 log.write(step, **shared, **{f'test/{name}': value for name, value in values.items()})
-            if step == run.num_steps or (run.checkpoint_every and step % run.checkpoint_every == 0) or signals.received:
-                save(state, step)
-            if signals.received and step < run.num_steps:
+            stopped = signals.agree()
+            if step == run.num_steps or (run.checkpoint_every and step % run.checkpoint_every == 0) or stopped:
+                write_record()
+                checkpoints.save(step, state)
+            if stopped and step < run.num_steps:
                 checkpoints.wait()
                 raise _interrupted(signals, f'{signals.received.name} at step {step} of {run.num_steps}')
     checkpoints.wait()
 
     def check():
-        if signals.received:
+        if signals.agree():
             raise _interrupted(signals, f'{signals.received.name} after the last step')
 
     run.check = check
     examples = run.describe(state)
-    np.savez(workdir / 'examples.npz', **examples)
+    if main:
+        np.savez(workdir / 'examples.npz', **examples)
     results = {
         'experiment': config.experiment,
         'method': config.method.name,
@@ -324,9 +316,9 @@ def _train_and_evaluate(run: Run, workdir: Path, checkpoints: Checkpointer, sign
         'selection': 'last step',
         'metrics': run.final_metrics(state, examples),
     }
-    record['seconds'] = round(spent + time.monotonic() - started, 1)
-    logging.write_json(workdir / 'run.json', record)
-    logging.write_json(workdir / 'results.json', results)
+    write_record()
+    if main:
+        logging.write_json(workdir / 'results.json', results)
     return results
 
 

@@ -1,9 +1,13 @@
-"""Whether a run directory belongs to a config."""
+"""A run directory belongs to one config, and to one run at a time."""
 
+import contextlib
+import fcntl
 import json
+import os
 from pathlib import Path
 
 from gjax.train import config as configs
+from gjax.train import logging, processes
 from gjax.train.errors import RunError
 
 
@@ -12,10 +16,54 @@ def check_same_config(config, workdir: Path) -> None:
     file = Path(workdir) / 'config.json'
     if not file.exists():
         return
-    old, new = (configs.flatten(json.loads(text)) for text in (file.read_text(), configs.to_json(config)))
+    try:
+        old = configs.flatten(json.loads(file.read_text()))
+    except (ValueError, AttributeError) as error:
+        raise RunError(f'{file} is damaged ({error}); use another --workdir') from error
+    new = configs.flatten(json.loads(configs.to_json(config)))
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) != new.get(key):
             raise RunError(
                 f'{workdir} holds a run with config.{key}={old.get(key)!r}, not {new.get(key)!r}; '
                 'use another --workdir, or the same config to resume'
             )
+
+
+@contextlib.contextmanager
+def open_workdir(config, workdir: Path):
+    """Creates the workdir with its config.json, or checks that it holds this very config; then keeps other runs out.
+
+    The lock is the system's, on the file `lock`: it goes when the process does, however it ends.
+
+    Raises:
+      RunError: the workdir cannot be written, holds another config, or is in use.
+    """
+    workdir, lock = Path(workdir), None
+    check_same_config(config, workdir)
+    if processes.is_main():
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            lock = os.open(workdir / 'lock', os.O_RDWR | os.O_CREAT)
+        except OSError as error:
+            raise RunError(f'--workdir is {str(workdir)!r}, which cannot be written: {error.strerror}') from error
+        try:
+            with contextlib.suppress(OSError):  # some network file systems have no locks
+                _lock(lock, workdir)
+            if not (workdir / 'config.json').exists():
+                logging.write_text(workdir / 'config.json', configs.to_json(config))
+        except BaseException:
+            os.close(lock)
+            raise
+    try:
+        processes.barrier('workdir')
+        yield
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def _lock(descriptor: int, workdir: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise RunError(f'{workdir} is in use by another gjax process; wait for it, or use another --workdir') from None

@@ -1,0 +1,85 @@
+"""Several processes as one run: how they find each other, what they agree on, and which of them writes.
+
+Every process runs the same program on the same global arrays. Process 0 alone writes logs, results and figures; all take
+part in checkpoints.
+"""
+
+import importlib.util
+import os
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from gjax.train.errors import RunError
+
+HEARTBEAT_SECONDS = 30  # a process that is silent for so long is given up, and the run with it
+
+
+def in_cluster(environment=os.environ, devices: Path = Path('/dev')) -> bool:
+    """Whether a launcher that JAX can ask for addresses started this process: SLURM, Open MPI, Kubernetes, a TPU VM."""
+
+    def several(name):
+        return environment.get(name, '').isdigit() and int(environment[name]) > 1
+
+    if several('SLURM_NTASKS') and 'SLURM_PROCID' in environment and 'SLURM_STEP_NODELIST' in environment:
+        return True
+    if several('OMPI_COMM_WORLD_SIZE') or 'MEGASCALE_COORDINATOR_ADDRESS' in environment:
+        return True
+    if 'KUBERNETES_SERVICE_HOST' in environment and 'JOB_COMPLETION_INDEX' in environment:
+        return True
+    has_tpu = any(devices.glob('accel[0-9]*')) or any((devices / 'vfio').glob('[0-9]*'))
+    return ',' in environment.get('TPU_WORKER_HOSTNAMES', '') or (has_tpu and importlib.util.find_spec('libtpu') is not None)
+
+
+def start(coordinator_address: str | None = None, num_processes: int | None = None, process_id: int | None = None) -> None:
+    """Joins this process to the others; call it before anything touches a device. Without arguments: only `in_cluster`.
+
+    Args:
+      coordinator_address: HOST:PORT of process 0, the same in every process.
+      num_processes: how many there are.
+      process_id: this one's number, 0..num_processes-1.
+
+    Raises:
+      RunError: some of the arguments are missing or impossible, or the others cannot be reached.
+    """
+    given = {'coordinator_address': coordinator_address, 'num_processes': num_processes, 'process_id': process_id}
+    missing = [f'--{name}' for name, value in given.items() if value is None]
+    if len(missing) == 3 and not in_cluster():
+        return
+    if 0 < len(missing) < 3:
+        raise RunError(f'{" and ".join(missing)} missing; allowed: all of --{", --".join(given)}, or none of them')
+    if not missing:
+        if num_processes < 1 or not 0 <= process_id < num_processes:
+            raise RunError(f'--process_id is {process_id} of --num_processes {num_processes}; allowed: 0..num_processes-1')
+        host, colon, port = coordinator_address.rpartition(':')
+        if not (host and colon and port.isdigit()):
+            raise RunError(f'--coordinator_address is {coordinator_address!r}; allowed: HOST:PORT')
+    try:
+        jax.distributed.initialize(**given, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
+    except (RuntimeError, ValueError) as error:
+        raise RunError(f'cannot join the other processes: {error}') from error
+
+
+def several() -> bool:
+    """Whether this process has joined others."""
+    return jax.distributed.is_initialized() and jax.process_count() > 1
+
+
+def is_main() -> bool:
+    """Whether this process writes logs, results and figures."""
+    return jax.process_index() == 0
+
+
+def barrier(name: str) -> None:
+    """Returns when every process has come here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def agree(value: int) -> int:
+    """The largest of the processes' values, in every process; all must call it."""
+    if jax.process_count() == 1:
+        return value
+    return int(np.max(multihost_utils.process_allgather(np.int32(value))))
