@@ -1,0 +1,130 @@
+"""Real processes on this machine: two train the run of one, and a lost one ends the other with a line that says so."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from gjax.train import processes
+from gjax.train.errors import RunError
+from gjax.train.logging import read_metrics
+from tests.cli.test_cli import _environment, _fails, _flags, _train
+
+CONFIG = 'iaat/digits.py:iaat'
+# In the l2 ball, where rounding stays rounding (tests/contract).
+L2 = {'method.attack_norm': 'l2', 'method.eps': '1.0', 'method.gamma': '0.2', 'method.min_step': '0.2'}
+L2 |= {'evaluation.norm': 'l2', 'evaluation.eps': '1.0', 'evaluation.step_size': '0.5', 'evaluation.curve': '(0.5,)'}
+CHANGES = {'method.warmup_epochs': '0', 'train.total_epochs': '1', 'optimizer.learning_rate': '0.01'} | L2
+
+
+def _start(workdir, count, changes):
+    """`count` processes of one run, one CPU device each."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        address = f'127.0.0.1:{probe.getsockname()[1]}'
+    command = [sys.executable, '-m', 'gjax.cli', 'train', f'--config={CONFIG}', f'--workdir={workdir}', *_flags(**changes)]
+    several = [f'--coordinator_address={address}', f'--num_processes={count}']
+    pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, 'text': True, 'env': _environment()}
+    return [subprocess.Popen([*command, *several, f'--process_id={i}'], **pipes) for i in range(count)]
+
+
+def _finish(running, timeout=240):
+    try:
+        pairs = [process.communicate(timeout=timeout) for process in running]
+        own = [''.join(line for line in out.splitlines(True) if not line.startswith('[Gloo]')) for out, _ in pairs]
+        return [(out, err, process.returncode) for out, (_, err), process in zip(own, pairs, running, strict=True)]
+    finally:
+        for process in running:
+            process.kill()
+
+
+def test_two_processes_train_the_run_of_one(tmp_path):
+    one = _train(tmp_path / 'one', CONFIG, CHANGES)
+    assert one.returncode == 0, one.stderr
+    (out, err, code), (other_out, other_err, other_code) = _finish(_start(tmp_path / 'two', 2, CHANGES))
+    assert (code, other_code) == (0, 0), err + other_err
+    assert other_out == ''
+    expected, results = (json.loads(text)['metrics'] for text in (one.stdout, out))
+    assert results.keys() == expected.keys()
+    for name, value in expected.items():
+        assert results[name] == pytest.approx(value, abs=1e-5), name
+    logs = [read_metrics(tmp_path / name / 'metrics.jsonl') for name in ('one', 'two')]
+    assert [line['step'] for line in logs[0]] == [line['step'] for line in logs[1]]
+    for line, again in zip(*logs, strict=True):
+        for name, value in line.items():
+            np.testing.assert_allclose(again[name], value, rtol=1e-5, atol=1e-5, err_msg=name)
+    # The checkpoint of two goes on in one.
+    (tmp_path / 'two' / 'results.json').unlink()
+    alone = _train(tmp_path / 'two', CONFIG, CHANGES)
+    assert json.loads(alone.stdout)['metrics']['clean_accuracy'] == expected['clean_accuracy']
+
+
+def test_a_lost_process_ends_the_run_and_a_restart_resumes(tmp_path):
+    changes = CHANGES | {'train.total_epochs': '200', 'train.checkpoint_every_epochs': '1'}
+    running = _start(tmp_path / 'run', 2, changes)
+    checkpoints = tmp_path / 'run' / 'checkpoints'
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline and not (
+        checkpoints.is_dir() and any(p.name.isdigit() for p in checkpoints.iterdir())
+    ):
+        time.sleep(0.02)
+    running[1].send_signal(signal.SIGKILL)
+    killed = time.monotonic()
+    (_, err, code), _ = _finish(running)
+    assert time.monotonic() - killed < 60
+    assert code not in (0, None)
+    assert 'another process of this run failed or is gone; the same command resumes' in err
+    assert 'Traceback' not in err
+    (_, err, code), _ = _finish(_start(tmp_path / 'run', 2, changes | {'train.total_epochs': '200'}), timeout=300)
+    assert code == 0, err
+    assert json.loads((tmp_path / 'run' / 'run.json').read_text())['resumed_at'] > 0
+
+
+def test_flags_of_several_processes_are_checked(tmp_path):
+    for flags, words in (
+        (['--num_processes=2'], '--coordinator_address and --process_id missing'),
+        (['--num_processes=2', '--process_id=2', '--coordinator_address=a:1'], '--process_id is 2 of --num_processes 2'),
+        (
+            ['--num_processes=2', '--process_id=0', '--coordinator_address=a'],
+            "--coordinator_address is 'a'; allowed: HOST:PORT",
+        ),
+    ):
+        with pytest.raises(RunError, match=words):
+            processes.start(**{flag[2:].split('=')[0]: _value(flag) for flag in flags})
+
+
+def _value(flag):
+    value = flag.partition('=')[2]
+    return int(value) if value.isdigit() else value
+
+
+def test_launchers_are_recognised(tmp_path):
+    for environment, found in (
+        ({}, False),
+        ({'SLURM_NTASKS': '4', 'SLURM_PROCID': '0', 'SLURM_STEP_NODELIST': 'n[1-4]'}, True),
+        ({'SLURM_NTASKS': '1', 'SLURM_PROCID': '0', 'SLURM_STEP_NODELIST': 'n1'}, False),
+        ({'SLURM_JOB_ID': '7'}, False),
+        ({'OMPI_COMM_WORLD_SIZE': '2'}, True),
+        ({'KUBERNETES_SERVICE_HOST': '10.0.0.1', 'JOB_COMPLETION_INDEX': '0'}, True),
+        ({'KUBERNETES_SERVICE_HOST': '10.0.0.1'}, False),
+        ({'TPU_WORKER_HOSTNAMES': 'a,b'}, True),
+    ):
+        assert processes.in_cluster(environment, tmp_path) is found
+
+
+def test_a_second_process_on_one_workdir_is_refused(tmp_path):
+    changes = {'train.total_epochs': '400'}
+    first = _start(tmp_path / 'run', 1, changes)
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline and not (tmp_path / 'run' / 'metrics.jsonl').exists():
+        time.sleep(0.02)
+    second = _train(tmp_path / 'run', CONFIG, changes)
+    first[0].terminate()
+    (_, err, code) = _finish(first)[0]
+    _fails(second, 'is in use by another gjax process')
+    assert code == 143, err
