@@ -176,22 +176,19 @@ def main(argv: list[str] | None = None) -> int:
     except Interrupted as stop:
         print(f'gjax: {stop}', file=sys.stderr)
         return stop.exit_code
-    except jax.errors.JaxRuntimeError as error:
+    except (RunError, DataError, ValueError, TypeError, OverflowError, OSError, jax.errors.JaxRuntimeError) as error:
         from gjax.train import processes
 
-        if os.environ.get('GJAX_TRACEBACK') or not processes.several():
+        own = isinstance(error, RunError | DataError)
+        lost = not own and processes.several() and processes.is_connection_error(error)
+        if os.environ.get('GJAX_TRACEBACK') or (isinstance(error, jax.errors.JaxRuntimeError) and not lost):
             raise
-        reason = ' '.join(str(error).split())[:200]
-        print(
-            f'gjax: error: another process of this run failed or is gone; the same command resumes ({reason})',
-            file=sys.stderr,
-        )
-        sys.stderr.flush()
-        os._exit(1)  # not by way of JAX's own shutdown, which would wait for the lost process
-    except (RunError, DataError, ValueError, TypeError, OverflowError, OSError) as error:
-        if os.environ.get('GJAX_TRACEBACK'):
-            raise
-        print(f'gjax: error: {" ".join(str(error).split())}', file=sys.stderr)
+        reason = ' '.join(str(error).split())
+        if lost:
+            reason = f'another process of this run failed or is gone; the same command resumes ({reason[:200]})'
+        print(f'gjax: error: {reason}', file=sys.stderr, flush=True)
+        if processes.several():
+            os._exit(1)  # not by way of JAX's shutdown, which would wait for the other processes
         return 1
     return 0
 

@@ -41,8 +41,8 @@ def from_arrays(arrays: dict[str, np.ndarray], like):
         target = jax.random.key_data(leaf) if _is_key(leaf) else leaf
         if array.shape != target.shape or array.dtype != target.dtype:
             raise ValueError(f'{name} is {array.dtype}{array.shape}; expected {target.dtype}{target.shape}')
-        array = jax.random.wrap_key_data(array, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else array
-        restored.append(jax.device_put(array, leaf.sharding))
+        array = jax.device_put(array, target.sharding)
+        restored.append(jax.random.wrap_key_data(array, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else array)
     return jax.tree_util.tree_unflatten(structure, restored)
 
 

@@ -67,6 +67,12 @@ def several() -> bool:
     return jax.distributed.is_initialized() and jax.process_count() > 1
 
 
+def is_connection_error(error: Exception) -> bool:
+    """Whether the error is what a collective operation or JAX's coordination raises when another process is gone."""
+    words = ('gloo', 'nccl', 'coordination', 'heartbeat', 'connection', 'peer', 'barrier')
+    return any(word in str(error).lower() for word in words)
+
+
 def is_main() -> bool:
     """Whether this process writes logs, results and figures."""
     return jax.process_index() == 0
