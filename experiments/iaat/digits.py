@@ -4,11 +4,11 @@
   gjax train --config=experiments/iaat/digits.py:iaat --workdir=runs/iaat
 
 The set is `mnistm5k`: where the photo is mid-grey the digit nearly vanishes, so margins differ by nature. Every method has
-the same network, optimiser, number of epochs and BatchNorm mode during attacks. Chosen by runs with the seeds 10 and 11 (test
-split; the table is of other seeds):
+the same network, optimiser, number of epochs and BatchNorm mode during attacks. Chosen by runs with the seeds 10 and 11
+(test split; the table is of other seeds):
 
 - Network and length: wide and long enough that the training images are fitted under attack, as in the paper. Half the widths
-  and two thirds of the epochs underfit; IAAT is then no better than a uniform radius of its own mean size.
+  and two thirds of the epochs underfit; IAAT is then no better than a uniform radius of about its own mean size.
 - eps 48/255: at 32 and below one radius for all costs this network little clean accuracy.
 - Uniform attacks ramp up over 22 of 30 epochs: from the start at full radius the network stays at the constant predictor,
   and shorter ramps are worse in clean *and* robust accuracy.

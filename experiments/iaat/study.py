@@ -33,9 +33,10 @@ def derive(directories):
 
 
 def figures(directories):
-    """Curves, accuracy against eps and the frontier over all runs; radii of the first IAAT run."""
+    """Curves and accuracy against eps of the methods, the frontier of all runs, radii of the first IAAT run."""
     results = {run: list(seeds.values()) for run, seeds in collect(directories).items()}
-    lines = {run: [read_metrics(d / 'metrics.jsonl') for d in seeds.values()] for run, seeds in directories.items()}
+    methods = [run for run in directories if run in METHODS]
+    lines = {run: [read_metrics(d / 'metrics.jsonl') for d in directories[run].values()] for run in methods}
     first = next(iter(directories['iaat'].values()))
     config = _config(first)
     eps = config['evaluation']['eps']
@@ -44,7 +45,7 @@ def figures(directories):
         radius = examples['radius']
     return {
         'training_curves.png': plots.training_curves(lines),
-        'accuracy_against_eps.png': plots.accuracy_against_eps(results, eps),
+        'accuracy_against_eps.png': plots.accuracy_against_eps({run: results[run] for run in methods}, eps),
         'frontier.png': plots.frontier(results),
         'radius_histogram.png': plots.radius_histogram(lines['iaat'][0], eps),
         'radius_contact_sheet.png': plots.radius_contact_sheet(split.images, split.labels, radius),
