@@ -27,7 +27,8 @@ def in_cluster(environment=os.environ, devices: Path = Path('/dev')) -> bool:
         return True
     if several('OMPI_COMM_WORLD_SIZE') or 'MEGASCALE_COORDINATOR_ADDRESS' in environment:
         return True
-    if 'KUBERNETES_SERVICE_HOST' in environment and 'JOB_COMPLETION_INDEX' in environment:
+    in_job = 'KUBERNETES_SERVICE_HOST' in environment and 'JOB_COMPLETION_INDEX' in environment
+    if in_job and importlib.util.find_spec('kubernetes'):  # JAX asks Kubernetes through that package
         return True
     has_tpu = any(devices.glob('accel[0-9]*')) or any((devices / 'vfio').glob('[0-9]*'))
     return ',' in environment.get('TPU_WORKER_HOSTNAMES', '') or (has_tpu and importlib.util.find_spec('libtpu') is not None)
@@ -59,6 +60,8 @@ def start(coordinator_address: str | None = None, num_processes: int | None = No
     try:
         jax.distributed.initialize(**given, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
     except (RuntimeError, ValueError) as error:
+        if missing and 'coordinator_address should be defined' in str(error):
+            return  # JAX found no cluster after all, e.g. on a machine with a TPU of its own
         raise RunError(f'cannot join the other processes: {error}') from error
 
 

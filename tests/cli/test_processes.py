@@ -110,7 +110,6 @@ def test_launchers_are_recognised(tmp_path):
         ({'SLURM_NTASKS': '1', 'SLURM_PROCID': '0', 'SLURM_STEP_NODELIST': 'n1'}, False),
         ({'SLURM_JOB_ID': '7'}, False),
         ({'OMPI_COMM_WORLD_SIZE': '2'}, True),
-        ({'KUBERNETES_SERVICE_HOST': '10.0.0.1', 'JOB_COMPLETION_INDEX': '0'}, True),
         ({'KUBERNETES_SERVICE_HOST': '10.0.0.1'}, False),
         ({'TPU_WORKER_HOSTNAMES': 'a,b'}, True),
     ):
