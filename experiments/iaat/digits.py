@@ -30,11 +30,18 @@ def get_config(arg='iaat'):
     config = base_config()
     config.experiment = 'iaat/digits'
     config.data.name = 'mnistm5k'
-    config.train.update(batch_size=80, total_epochs=30, eval_every_epochs=3, checkpoint_every_epochs=5, steps_per_call=50)
+    config.train.update(
+        batch_size=80,
+        eval_batch_size=125,
+        total_epochs=30,
+        eval_every_epochs=3,
+        checkpoint_every_epochs=5,
+        steps_per_call=50,
+    )
     config.net.update(name='small_cnn', widths=(16, 32, 64), hidden=64)
     config.optimizer.update(name='sgd', learning_rate=0.05, momentum=0.9, weight_decay=5e-4, schedule='cosine')
     config.evaluation.update(eps=EPS, steps=50, restarts=5, step_size=EPS / 10, quick_steps=5, curve_steps=10)
-    config.evaluation.curve = tuple(n / 255 for n in (8, 16, 24, 32, 40, 48, 56, 64))
+    config.evaluation.curve = tuple(n / 255 for n in (8, 16, 32, 48, 64))
     config.method.name = 'supervised' if arg == 'mixup' else arg
     if arg == 'mixup':
         config.method.mixup_alpha = 1.0
