@@ -32,7 +32,7 @@ def get_config(arg='iaat'):
     config.data.name = 'mnistm5k'
     config.train.update(
         batch_size=80,
-        eval_batch_size=125,
+        eval_batch_size=128,
         total_epochs=30,
         eval_every_epochs=3,
         checkpoint_every_epochs=5,
