@@ -20,7 +20,7 @@ the same network, optimiser, number of epochs and BatchNorm mode during attacks.
 from gjax.train.config import base_config
 
 METHODS = ('supervised', 'mixup', 'adversarial_training', 'trades', 'interpolated_adversarial_training', 'iaat')
-EPS = 48 / 255
+EPS = 56 / 255
 ATTACK_STEPS = 5
 
 
@@ -41,12 +41,12 @@ def get_config(arg='iaat'):
     config.net.update(name='small_cnn', widths=(16, 32, 64), hidden=64)
     config.optimizer.update(name='sgd', learning_rate=0.05, momentum=0.9, weight_decay=5e-4, schedule='cosine')
     config.evaluation.update(eps=EPS, steps=50, restarts=5, step_size=EPS / 10, quick_steps=5, curve_steps=10)
-    config.evaluation.curve = tuple(n / 255 for n in (8, 16, 32, 48, 64))
+    config.evaluation.curve = tuple(n / 255 for n in (8, 16, 32, 48, 56, 64))
     config.method.name = 'supervised' if arg == 'mixup' else arg
     if arg == 'mixup':
         config.method.mixup_alpha = 1.0
     elif arg == 'iaat':
-        config.method.update(eps=EPS / 2, gamma=4 / 255, beta=1.0, warmup_epochs=8, min_step=2 / 255, eps_max=1.5 * EPS)
+        config.method.update(eps=EPS / 2, gamma=4 / 255, beta=1.0, warmup_epochs=8, min_step=2 / 255)
         config.method.update(attack_steps=ATTACK_STEPS, attack_batch_norm='train')
     elif arg != 'supervised':
         config.method.update(eps=EPS, step_size=EPS / (0.5 * ATTACK_STEPS), attack_steps=ATTACK_STEPS)
