@@ -9,7 +9,7 @@ the same network, optimiser, number of epochs and BatchNorm mode during attacks.
 
 - Network and length: wide and long enough that the training images are fitted under attack, as in the paper. Half the widths
   and two thirds of the epochs underfit; IAAT is then no better than a uniform radius of about its own mean size.
-- eps 56/255: at 32 and below one radius for all costs this network little clean accuracy, and at 48 (seeds 0 to 2) 2.7 points.
+- eps 56/255: one radius of 32 or less for all costs this network little clean accuracy, 48 (seeds 0 to 2) 2.7 points.
 - Uniform attacks ramp up over 22 of 30 epochs: from the start at full radius the network stays at the constant predictor,
   and shorter ramps are worse in clean *and* robust accuracy.
 - IAAT's warm-up (on correctly classified images only, so it needs no ramp) is at half the radius of the test. Its radii move
