@@ -122,8 +122,12 @@ def _run(arguments, overrides) -> None:
 
         print(report(arguments.runs, arguments.out))
     else:
+        from gjax.train import processes
         from gjax.train.errors import RunError
         from gjax.train.study import reproduce
+
+        if processes.launched():
+            raise RunError('gjax reproduce starts its runs itself; under a launcher of several processes use gjax train')
 
         try:
             seeds = [int(seed) for seed in arguments.seeds.split(',')]
@@ -173,6 +177,9 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         _run(arguments, overrides)
+    except KeyboardInterrupt:
+        print('gjax: stopped', file=sys.stderr)
+        return 130
     except Interrupted as stop:
         print(f'gjax: {stop}', file=sys.stderr)
         return stop.exit_code

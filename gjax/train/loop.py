@@ -19,7 +19,7 @@ from gjax.train import logging, processes
 from gjax.train.checkpoint import Checkpointer
 from gjax.train.devices import check_divisible, data_mesh, replicated, sharded
 from gjax.train.errors import Interrupted, NonFiniteError, RunError
-from gjax.train.workdir import open_workdir
+from gjax.train.workdir import check_same_config, open_workdir
 
 
 def make_train_call(method, mesh, *, batch_size: int, max_steps: int, augmentation: dict):
@@ -252,12 +252,14 @@ def train_and_evaluate(config, workdir: str | Path, *, mesh=None, parent: str = 
       Interrupted: SIGTERM or SIGINT came; the state is saved.
     """
     workdir = Path(workdir)
+    check_same_config(config, workdir)
+    if (workdir / 'results.json').exists():
+        return json.loads((workdir / 'results.json').read_text())
     run = Run(config, mesh)
-    with open_workdir(config, workdir):
-        if (workdir / 'results.json').exists():
-            return json.loads((workdir / 'results.json').read_text())
-        with contextlib.closing(Checkpointer(workdir / 'checkpoints')) as checkpoints, _StopSignals() as signals:
-            return _train_and_evaluate(run, workdir, checkpoints, signals, parent)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(open_workdir(config, workdir))
+        checkpoints = stack.enter_context(contextlib.closing(Checkpointer(workdir / 'checkpoints')))
+        return _train_and_evaluate(run, workdir, checkpoints, stack.enter_context(_StopSignals()), parent)
 
 
 def _train_and_evaluate(run: Run, workdir: Path, checkpoints: Checkpointer, signals, parent: str) -> dict:

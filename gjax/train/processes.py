@@ -17,8 +17,8 @@ from gjax.train.errors import RunError
 HEARTBEAT_SECONDS = 30  # a process that is silent for so long is given up, and the run with it
 
 
-def in_cluster(environment=os.environ, devices: Path = Path('/dev')) -> bool:
-    """Whether a launcher that JAX can ask for addresses started this process: SLURM, Open MPI, Kubernetes, a TPU VM."""
+def launched(environment=os.environ) -> bool:
+    """Whether a launcher that JAX can ask for addresses started this process beside others: SLURM, Open MPI, Kubernetes."""
 
     def several(name):
         return environment.get(name, '').isdigit() and int(environment[name]) > 1
@@ -30,12 +30,18 @@ def in_cluster(environment=os.environ, devices: Path = Path('/dev')) -> bool:
     in_job = 'KUBERNETES_SERVICE_HOST' in environment and 'JOB_COMPLETION_INDEX' in environment
     if in_job and importlib.util.find_spec('kubernetes'):  # JAX asks Kubernetes through that package
         return True
-    has_tpu = any(devices.glob('accel[0-9]*')) or any((devices / 'vfio').glob('[0-9]*'))
-    return ',' in environment.get('TPU_WORKER_HOSTNAMES', '') or (has_tpu and importlib.util.find_spec('libtpu') is not None)
+    return ',' in environment.get('TPU_WORKER_HOSTNAMES', '')
+
+
+def has_tpu(devices: Path = Path('/dev')) -> bool:
+    """Whether this machine has a TPU, which may be one host of a slice: JAX asks its metadata."""
+    found = any(devices.glob('accel[0-9]*')) or any((devices / 'vfio').glob('[0-9]*'))
+    return found and importlib.util.find_spec('libtpu') is not None
 
 
 def start(coordinator_address: str | None = None, num_processes: int | None = None, process_id: int | None = None) -> None:
-    """Joins this process to the others; call it before anything touches a device. Without arguments: only `in_cluster`.
+    """Joins this process to the others; call it before anything touches a device. Without arguments it
+    does so only if `launched` or `has_tpu`.
 
     Args:
       coordinator_address: HOST:PORT of process 0, the same in every process.
@@ -47,7 +53,7 @@ def start(coordinator_address: str | None = None, num_processes: int | None = No
     """
     given = {'coordinator_address': coordinator_address, 'num_processes': num_processes, 'process_id': process_id}
     missing = [f'--{name}' for name, value in given.items() if value is None]
-    if len(missing) == 3 and not in_cluster():
+    if len(missing) == 3 and not launched() and not has_tpu():
         return
     if 0 < len(missing) < 3:
         raise RunError(f'{" and ".join(missing)} missing; allowed: all of --{", --".join(given)}, or none of them')
@@ -60,9 +66,9 @@ def start(coordinator_address: str | None = None, num_processes: int | None = No
     try:
         jax.distributed.initialize(**given, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
     except (RuntimeError, ValueError) as error:
-        if missing and 'coordinator_address should be defined' in str(error):
-            return  # JAX found no cluster after all, e.g. on a machine with a TPU of its own
-        raise RunError(f'cannot join the other processes: {error}') from error
+        if missing and not launched() and 'coordinator_address should be defined' in str(error):
+            return  # a machine with a TPU of its own
+        raise RunError(f'cannot join the other processes: {error}; try all of --{", --".join(given)}') from error
 
 
 def several() -> bool:

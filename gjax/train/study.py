@@ -229,12 +229,18 @@ def claims_table(judged: dict[str, dict]) -> str:
 
 def update_between(path: Path, marker: str, text: str) -> None:
     """Replaces what stands between <!-- marker --> and <!-- /marker --> in a file."""
-    old = path.read_text()
+    head, tail = _around(path, marker)
+    logging.write_text(path, head + text + tail)
+
+
+def _around(path: Path, marker: str) -> tuple[str, str]:
+    """A file's text up to <!-- marker --> and from <!-- /marker --> on; RunError if it has no such section."""
+    old = path.read_text() if path.is_file() else ''
     start, end = f'<!-- {marker} -->\n', f'<!-- /{marker} -->'
     if start not in old or end not in old:
         raise RunError(f'{path} has no section {start.strip()} ... {end}')
     head, rest = old.split(start, 1)
-    logging.write_text(path, head + start + text + end + rest.split(end, 1)[1])
+    return head + start, end + rest.split(end, 1)[1]
 
 
 def _digest(study: Study, scale: str, directories) -> str:
@@ -312,6 +318,10 @@ def reproduce(
       The content of study.json, 'table' (markdown) and 'complete': whether there was nothing left to do.
     """
     study, workdir = load_study(name), Path(workdir or f'runs/{name}-{scale}')
+    root = configs.experiments_dir()
+    readmes = ((root / name / 'README.md', True), (root.parent / 'README.md', False)) if update_readme else ()
+    for readme, _ in readmes:
+        _around(readme, f'{name} {scale}')
     plan = _plan(study, scale, seeds, overrides or {}, extras, workdir)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -339,10 +349,9 @@ def reproduce(
         complete = True
     tables = {extra: _table(study, scale, stored, extra) for extra in (False, True)}
     logging.write_text(workdir / 'table.md', tables[True])
+    for readme, extra in readmes:
+        update_between(readme, f'{name} {scale}', tables[extra])
     if update_readme:
-        root = configs.experiments_dir()
-        for readme, extra in ((root / name / 'README.md', True), (root.parent / 'README.md', False)):
-            update_between(readme, f'{name} {scale}', tables[extra])
         shown = root / name / 'figures' / scale
         shown.mkdir(parents=True, exist_ok=True)
         for file, path in stored['figures'].items():

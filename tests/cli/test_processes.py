@@ -113,7 +113,8 @@ def test_launchers_are_recognised(tmp_path):
         ({'KUBERNETES_SERVICE_HOST': '10.0.0.1'}, False),
         ({'TPU_WORKER_HOSTNAMES': 'a,b'}, True),
     ):
-        assert processes.in_cluster(environment, tmp_path) is found
+        assert processes.launched(environment) is found
+    assert not processes.has_tpu(tmp_path)
 
 
 def test_a_second_process_on_one_workdir_is_refused(tmp_path):

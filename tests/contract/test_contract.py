@@ -34,6 +34,8 @@ def test_one_device_equals_eight(case, toy_data, meshes):
     states, metrics = zip(*(_train(run, 7) for run in runs.values()), strict=True)
     for name in metrics[0]:
         np.testing.assert_allclose(metrics[1][name], metrics[0][name], rtol=1e-5, atol=1e-5, err_msg=name)
+    for name, value in states[0].memory.items():
+        np.testing.assert_allclose(states[1].memory[name], value, atol=1e-5, err_msg=name)
     results = [run.evaluate(state, final=True) for run, state in zip(runs.values(), states, strict=True)]
     for name, value in results[0].items():
         np.testing.assert_allclose(results[1][name], value, atol=1e-5, err_msg=name)

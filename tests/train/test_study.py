@@ -59,5 +59,7 @@ def test_every_shipped_study_is_coherent(path):
 def test_unknown_study_and_scale():
     with pytest.raises(RunError, match="no study 'iat'; known: iaat"):
         studies.load_study('iat')
+    with pytest.raises(RunError, match=r'README\.md has no section <!-- iaat paper -->'):
+        studies.reproduce('iaat', scale='paper', update_readme=True)
     with pytest.raises(RunError, match="--scale is 'big'; allowed: mini, paper"):
         studies.reproduce('iaat', scale='big')
