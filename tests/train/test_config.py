@@ -55,7 +55,7 @@ def test_json_round_trip():
         (FILE, {'train.batch_size': 'many'}, "config.train.batch_size is 'many'; allowed: a value of type int"),
         (FILE, {'train.batch_size': '1.5'}, 'allowed: a value of type int'),
         (FILE, {'data.flip': 'maybe'}, 'allowed: a value of type bool'),
-        (FILE, {'net.widths': "('a', 8)"}, r'config.net.widths is .*; allowed: a tuple of int, like \(8, 16, 32\)'),
+        (FILE, {'net.widths': "('a', 8)"}, r'config.net.widths is .*; allowed: a tuple of int, like \(16, 32, 64\)'),
         (FILE, {'net.widths': '(8.5,)'}, 'allowed: a tuple of int'),
         (FILE, {'optimizer.milestones': '((1,),)'}, 'allowed: a tuple'),
         (FILE, {'net.widths': '8'}, 'allowed: a value of type tuple'),
