@@ -14,8 +14,7 @@ the same network, optimiser, number of epochs and BatchNorm mode during attacks.
   and shorter ramps are worse in clean *and* robust accuracy.
 - IAAT's warm-up (on correctly classified images only, so it needs no ramp) is at half the radius of the test. Its radii move
   faster than the paper's 0.19/255 an epoch (gamma 1.9, beta 0.1, 110 epochs) because there are 30 epochs, and have no upper
-  bound, as in the paper. A bound of 72/255 and a warm-up at 24/255 did well on seeds 10 and 11 and lost up to 20 points of
-  robust accuracy (at 48/255) on seeds 1 and 2: a run whose radii start low may settle on features that are not robust.
+  bound, as in the paper. With these settings the outcome under strong attacks depends on the seed: see README.md here.
 """
 
 from gjax.train.config import base_config
