@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+import traceback
 from pathlib import Path
 
 DESCRIPTION = 'gjax: ten papers on generative models, robustness and domain adaptation, on one JAX engine.'
@@ -155,6 +156,22 @@ def _run(arguments, overrides) -> None:
             print(f'reproduce {arguments.name} is complete: nothing to do', file=sys.stderr)
 
 
+def _failed() -> int:
+    """Exit code 1; among several processes at once, not by way of JAX's shutdown, which would wait for the others."""
+    from gjax.train import processes
+
+    if processes.several():
+        os._exit(1)
+    return 1
+
+
+def _crashed() -> int:
+    """The same for a mistake of ours: its traceback is printed."""
+    traceback.print_exc()
+    sys.stderr.flush()
+    return _failed()
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; returns the exit code: 0, 1 (failed, one line says why), 2 (usage), 130/143 (stopped, saved)."""
     parser = _parser()
@@ -189,14 +206,14 @@ def main(argv: list[str] | None = None) -> int:
         own = isinstance(error, RunError | DataError)
         lost = not own and processes.several() and processes.is_connection_error(error)
         if os.environ.get('GJAX_TRACEBACK') or (isinstance(error, jax.errors.JaxRuntimeError) and not lost):
-            raise
+            return _crashed()
         reason = ' '.join(str(error).split())
         if lost:
             reason = f'another process of this run failed or is gone; the same command resumes ({reason[:200]})'
         print(f'gjax: error: {reason}', file=sys.stderr, flush=True)
-        if processes.several():
-            os._exit(1)  # not by way of JAX's shutdown, which would wait for the other processes
-        return 1
+        return _failed()
+    except Exception:
+        return _crashed()
     return 0
 
 

@@ -1,5 +1,6 @@
 """Every notebook runs top to bottom (small setting), imports from gjax, and is stored with its outputs."""
 
+import json
 import re
 from pathlib import Path
 
@@ -8,12 +9,14 @@ import pytest
 from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / 'colab').glob('*.ipynb'))
+SMALL = {'train.total_epochs': '2', 'evaluation.steps': '3', 'evaluation.restarts': '1', 'evaluation.curve_steps': '2'}
+SMALL |= {'net.widths': '(8, 8)', 'net.hidden': '16'}
 
 
 @pytest.mark.filterwarnings('ignore')
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
 def test_it_runs_top_to_bottom(path, monkeypatch, tmp_path):
-    monkeypatch.setenv('GJAX_NOTEBOOK_EPOCHS', '2')
+    monkeypatch.setenv('GJAX_NOTEBOOK_SETTINGS', json.dumps(SMALL))
     monkeypatch.setenv('JAX_NUM_CPU_DEVICES', '1')
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=600, resources={'metadata': {'path': str(tmp_path)}}).execute()

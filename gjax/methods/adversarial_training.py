@@ -2,10 +2,8 @@
 
 import dataclasses
 
-import jax.numpy as jnp
-
 from gjax.losses import cross_entropy
-from gjax.methods.classifier import Classifier, positive
+from gjax.methods.classifier import Classifier, positive, ramp
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,13 +24,11 @@ class UniformAttack(Classifier):
         positive('method.eps', self.eps)
         positive('method.step_size', self.step_size)
         positive('method.attack_steps', self.attack_steps, zero=False)
-
         positive('method.eps_warmup_epochs', self.eps_warmup_epochs)
 
     def uniform_attack(self, state, images, targets, *, rng, **options):
         """`Classifier.attack` at this step's radius."""
-        warmup = self.eps_warmup_epochs * self.info.steps_per_epoch
-        scale = jnp.minimum(1.0, (state.step + 1).astype(jnp.float32) / warmup) if warmup else 1.0
+        scale = ramp(state.step, self.eps_warmup_epochs * self.info.steps_per_epoch)
         eps, step_size = self.eps * scale, self.step_size * scale
         return self.attack(state, images, targets, eps, rng=rng, steps=self.attack_steps, step_size=step_size, **options)
 

@@ -21,6 +21,11 @@ def positive(name: str, value, *, zero: bool = True):
         raise ValueError(f'{name} is {value}; allowed: {">= 0" if zero else "> 0"}')
 
 
+def ramp(step, steps):
+    """The share of the full radius at int32 `step` (from 0) of a linear rise over `steps` steps; 1.0 without one."""
+    return jnp.minimum(1.0, (step + 1).astype(jnp.float32) / steps) if steps else 1.0
+
+
 def check_norm(name: str, value) -> None:
     """Raises ValueError with one line unless value is a norm the attacks know."""
     if value not in attacks.NORMS:

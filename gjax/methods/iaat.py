@@ -12,7 +12,7 @@ from jax import lax
 
 from gjax import attacks
 from gjax.losses import correct, cross_entropy
-from gjax.methods.classifier import PLAYER, Classifier, positive
+from gjax.methods.classifier import PLAYER, Classifier, positive, ramp
 from gjax.metrics import spearman
 from gjax.nets.layers import BATCH_NORM_RETENTION
 
@@ -52,9 +52,11 @@ def select_radius(radius, robust, robust_above, clean_correct, *, gamma, beta, e
 class IAAT(Classifier):
     """The paper's method; defaults are its CIFAR-10 values.
 
-    eps: warm-up radius. gamma, beta: see `select_radius`. min_step: a0. warmup_epochs: W, counted from 0. eps_max: cap on
-    all radii, warm-up included; 0 for none (the paper). reuse_attack: train on the selection's own attack image (at
-    e + gamma where the radius rose, else at e) projected to eps_i, which saves a third of the cost and changes the method.
+    eps: warm-up radius. gamma, beta: see `select_radius`. min_step: a0. warmup_epochs: W, counted from 0.
+    eps_warmup_epochs: the warm-up radius rises linearly from zero over this time, like that of the uniform attacks (0, the
+    paper: eps from the start). eps_max: cap on all radii, warm-up included; 0 for none (the paper). reuse_attack: train on
+    the selection's own attack image (at e + gamma where the radius rose, else at e) projected to eps_i, which saves a third
+    of the cost and changes the method.
     """
 
     attack_batch_norm: str = 'train_update'
@@ -64,12 +66,13 @@ class IAAT(Classifier):
     min_step: float = 2 / 255
     attack_steps: int = 10
     warmup_epochs: int = 10
+    eps_warmup_epochs: float = 0.0
     eps_max: float = 0.0
     reuse_attack: bool = False
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ('eps', 'gamma', 'min_step', 'warmup_epochs', 'eps_max'):
+        for name in ('eps', 'gamma', 'min_step', 'warmup_epochs', 'eps_warmup_epochs', 'eps_max'):
             positive(f'method.{name}', getattr(self, name))
         positive('method.attack_steps', self.attack_steps, zero=False)
         if not 0 <= self.beta <= 1:
@@ -133,7 +136,8 @@ class IAAT(Classifier):
         remembered = state.memory['radius'][index]
 
         def warm_up(stats):
-            eps = min(self.eps, self.eps_max) if self.eps_max else self.eps
+            eps = self.eps * ramp(state.step, self.eps_warmup_epochs * self.info.steps_per_epoch)
+            eps = jnp.minimum(eps, self.eps_max) if self.eps_max else eps
             return eps * clean_correct.astype(jnp.float32), stats, images
 
         def adapt(stats):

@@ -1,5 +1,6 @@
 """Checkpoints: any pytree of arrays, whole, by step, with a digest; a damaged one is noticed and the one before is used."""
 
+import contextlib
 import hashlib
 import logging
 import shutil
@@ -95,9 +96,10 @@ class Checkpointer:
         return from_arrays(restored.state, like)
 
     def restore_latest(self, like):
-        """(state, step) of the newest sound checkpoint, or None if there never was one.
+        """(state, step) of the newest checkpoint that every process can read, or None if there never was one.
 
-        Damaged newer ones are reported by a warning and (unless read_only) removed: the run will write those steps again.
+        Newer ones are reported by a warning and (unless read_only) renamed to N.damaged: the run will write those steps
+        again.
 
         Args:
           like: a state of the same structure, on the wanted devices.
@@ -105,21 +107,32 @@ class Checkpointer:
         Raises:
           RunError: there are checkpoints and none can be read.
         """
-        steps = self.steps()
-        for position, step in enumerate(reversed(steps)):
+        steps, damaged = self.steps(), []
+        # Several processes may see different files (a shared file system lags): they agree on each step, and on failure.
+        while (step := processes.agree(max(set(steps).difference(damaged), default=-1))) >= 0:
+            state = None
             try:
                 state = self._read(step, like)
+            except MemoryError:
+                raise
             except Exception as error:
                 reason = ' '.join(str(error).split())[:160]
                 warnings.warn(f'checkpoint {step} is damaged and not used: {reason}', stacklevel=2)
+            if processes.agree(int(state is None)):
+                damaged.append(step)
                 continue
-            if position and not self._read_only:
-                processes.barrier('restored')  # nobody removes what another still reads
-                for bad in steps[len(steps) - position :] if processes.is_main() else ():
-                    shutil.rmtree(self._directory / str(bad), ignore_errors=True)
-                processes.barrier('removed')
+            if damaged and not self._read_only:
+                for bad in damaged if processes.is_main() else ():
+                    self._set_aside(bad)
+                processes.barrier('damaged checkpoints set aside')
                 self._manager.reload()
             return state, step
-        if steps:
+        if damaged:
             raise RunError(f'no checkpoint in {self._directory} can be read; move that folder away to start again')
         return None
+
+    def _set_aside(self, step: int) -> None:
+        aside = self._directory / f'{step}.damaged'
+        shutil.rmtree(aside, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):
+            (self._directory / str(step)).rename(aside)

@@ -145,7 +145,7 @@ def _run_apart(plan, jobs: int) -> None:
     environment = os.environ | {'GJAX_PROGRESS': '0'}
 
     def stop(number, frame):
-        raise Interrupted('stopped: every run is saved; the same command resumes', 128 + number)
+        raise Interrupted('stopped: finished runs are kept, the others told to save; the same command resumes', 128 + number)
 
     old = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

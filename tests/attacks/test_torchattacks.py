@@ -97,13 +97,14 @@ def _cases():
 def test_robust_accuracy_agrees_within_a_point(pair, name):
     logits_fn, model, images, labels = pair
     ours, theirs = _cases()[name]
-    own = float(correct(logits_fn(jax.jit(lambda x, y: ours(logits_fn, x, y))(images, labels)), labels).mean())
+    own = int(correct(logits_fn(jax.jit(lambda x, y: ours(logits_fn, x, y))(images, labels)), labels).sum())
+    torch.manual_seed(0)
     adversarial = theirs(model)(_torch_images(images), torch.tensor(np.asarray(labels), dtype=torch.long))
     with torch.no_grad():
-        reference = float((model(adversarial).argmax(1).numpy() == np.asarray(labels)).mean())
-    clean = float(correct(logits_fn(images), labels).mean())
-    assert abs(own - reference) <= 0.01
-    assert 0.05 < reference < clean - 0.1  # the attack bites and leaves something
+        reference = int((model(adversarial).argmax(1).numpy() == np.asarray(labels)).sum())
+    clean = int(correct(logits_fn(images), labels).sum())
+    assert abs(own - reference) <= 5  # of 500
+    assert 25 < reference < clean - 50  # the attack bites and leaves something
 
 
 def test_carlini_wagner_l2_agrees_in_success_and_distance(pair):

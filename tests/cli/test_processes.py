@@ -67,7 +67,7 @@ def test_two_processes_train_the_run_of_one(tmp_path):
 
 
 def test_a_lost_process_ends_the_run_and_a_restart_resumes(tmp_path):
-    changes = CHANGES | {'train.total_epochs': '30', 'train.checkpoint_every_epochs': '1'}
+    changes = CHANGES | {'train.total_epochs': '6', 'train.checkpoint_every_epochs': '1'}
     running = _start(tmp_path / 'run', 2, changes)
     checkpoints = tmp_path / 'run' / 'checkpoints'
     deadline = time.monotonic() + 200

@@ -59,4 +59,6 @@ def tiny_config(case: str, data_name: str, **overrides) -> ml_collections.Config
         section, _, name = key.partition('__')
         if not name or name in config[section] or key not in L2:  # a method without attack has none of its options
             configs.override(config, {key.replace('__', '.'): value})
+    if overrides.keys() >= L2.keys() and 'attack_steps' in config.method:
+        assert config.method.attack_norm == 'l2'
     return config

@@ -117,6 +117,22 @@ def test_beta_zero_freezes_and_warm_up_writes_only_zero_or_eps():
     np.testing.assert_allclose(255 * state.memory['radius'], [8, 8, 8, 0], rtol=1e-6)
 
 
+def test_the_warm_up_radius_rises_with_the_steps_and_then_adapts():
+    """Over 1.5 epochs of 4 steps: eps k / 6 after the k-th step, eps from the sixth; the cap only cuts."""
+    batch = _batch([20.0, 30.0, 15.0, -1.0])
+    for cap, expected in ((0.0, [2, 4, 6, 8, 10, 12, 12, 12]), (7 / 255, [2, 4, 6, 7, 7, 7, 7, 7])):
+        options = {'warmup_epochs': 2, 'eps_warmup_epochs': 1.5, 'eps': 12 / 255, 'eps_max': cap}
+        method = _method(4, 4, gamma=GAMMA / 255, beta=1.0, **options)
+        state = _frozen(method, batch, np.zeros(4))
+        for eps in expected:
+            state, _ = method.step(state, batch)
+            np.testing.assert_allclose(255 * state.memory['radius'], [eps, eps, eps, 0], rtol=1e-5)
+    free = _method(4, 4, gamma=GAMMA / 255, beta=1.0, **(options | {'eps_max': 0.0}))
+    state = _frozen(free, batch, np.asarray([12, 12, 12, 0], np.float32) / 255).replace(step=jnp.int32(8))
+    state, _ = free.step(state, batch)
+    np.testing.assert_allclose(255 * state.memory['radius'], [13.9, 13.9, 13.9, 0], rtol=1e-5)
+
+
 def test_a_cap_holds_in_warm_up_and_after():
     batch = _batch([20.0, 30.0, 3.0, -1.0])
     warm = _method(4, warmup_epochs=1, eps=8 / 255, eps_max=6 / 255, gamma=GAMMA / 255, beta=1.0)

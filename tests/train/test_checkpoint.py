@@ -8,6 +8,9 @@ import pytest
 from gjax.train.checkpoint import Checkpointer, to_arrays
 from gjax.train.errors import RunError
 
+# Tensorstore leaves the second of two read errors of one damaged checkpoint to nobody; when it is collected, Python says so.
+pytestmark = pytest.mark.filterwarnings('ignore:Exception ignored in. None:pytest.PytestUnraisableExceptionWarning')
+
 
 def _state(value):
     return {
@@ -78,7 +81,9 @@ def test_a_damaged_newest_checkpoint_falls_back_with_a_warning(folder, damage):
         state, step = _restore(folder)
     assert step == (2 if damage == 'empty_directory' else 1)
     assert state['step'] == step
-    state, again = _restore(folder)  # the damaged one is gone: no warning now
+    aside = folder / ('9.damaged' if damage == 'empty_directory' else '2.damaged')
+    assert aside.is_dir()  # kept: it may have been the disk that failed to read it
+    state, again = _restore(folder)  # the damaged one is out of the way: no warning now
     assert again == step
 
 
