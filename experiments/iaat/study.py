@@ -52,6 +52,16 @@ def figures(directories):
     }
 
 
+def note(config):
+    """How the table's numbers were measured."""
+    own = config['evaluation']
+    starts = 'one random start' if own['restarts'] == 1 else f'{own["restarts"]} restarts'
+    radius = f'{255 * own["eps"]:g}/255' if own['norm'] == 'linf' else f'{own["eps"]:g}'
+    return (
+        f'Test split, last step, no selection. Robust: worst of PGD-{own["steps"]} with {starts} at {own["norm"]} {radius}.'
+    )
+
+
 def _runs(file, ablations, smaller):
     extras = [Run('mixup', f'{file}:mixup', extra=True)]
     extras += [Run(name, f'{file}:adversarial_training', overrides, extra=True) for name, overrides in smaller.items()]
@@ -144,8 +154,5 @@ STUDY = Study(
     },
     derive=derive,
     figures=figures,
-    note={
-        'mini': 'Test split, last step, no selection. Robust: worst of PGD-50 with 5 restarts at the uniform radius.',
-        'paper': 'Test split, last step, no selection. Robust: PGD-100, one random start, at 8/255.',
-    },
+    note=note,
 )

@@ -1,6 +1,5 @@
 """A paper's study: which runs, over which seeds, and which of the paper's claims their numbers bear out."""
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -83,7 +82,7 @@ class Study:
 
     runs: by scale ('mini', 'paper'). columns: metric -> heading of the table. derive: ({run: {seed: directory}}) ->
     {run: {seed: {metric: value}}}, numbers that need several runs. figures: ({run: {seed: directory}}) -> {file: Figure}.
-    note: by scale, what stands below the table.
+    note: (the config of its first run, a dict) -> the line below the table: how the numbers were measured.
     """
 
     name: str
@@ -92,7 +91,7 @@ class Study:
     columns: dict[str, str]
     derive: Callable[[dict], dict]
     figures: Callable[[dict], dict]
-    note: dict[str, str] = dataclasses.field(default_factory=dict)
+    note: Callable[[dict], str]
 
 
 def load_study(name: str) -> Study:
@@ -180,9 +179,8 @@ def _run_apart(plan, jobs: int) -> None:
         bar.close()
         for process in running:
             process.terminate()
-        for process in running:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(60)
+        for process in running:  # each saves first; a second signal ends the wait
+            process.wait()
 
 
 def collect(directories: dict[str, dict[int, Path]]) -> dict[str, dict[int, dict]]:
@@ -276,6 +274,7 @@ def _conclude(study: Study, scale: str, directories, workdir: Path) -> dict:
         'study': study.name,
         'scale': scale,
         'selection': 'last step',
+        'note': study.note(json.loads((next(iter(next(iter(directories.values())).values())) / 'config.json').read_text())),
         'claims': {claim.name: claim.judge(metrics, scale) for claim in study.claims},
         'metrics': {run: {str(seed): m for seed, m in by_seed.items()} for run, by_seed in metrics.items()},
         'figures': figures,
@@ -287,7 +286,7 @@ def _table(study: Study, scale: str, summary: dict, extra: bool) -> str:
     runs = [run.name for run in study.runs[scale] if run.name in summary['metrics'] and (extra or not run.extra)]
     claims = {claim.name: summary['claims'][claim.name] for claim in study.claims}
     table = results_table({run: summary['metrics'][run] for run in runs}, study.columns)
-    return f'{table}\n{study.note.get(scale, "")}\n\n{claims_table(claims)}'
+    return f'{table}\n{summary["note"]}\n\n{claims_table(claims)}'
 
 
 def reproduce(

@@ -125,10 +125,11 @@ def test_reproduce_runs_a_study_and_reports_claims_that_fail(tmp_path):
 
 
 def test_kill_and_sigterm_resume_to_the_undisturbed_result(tmp_path):
-    slow = {'train.total_epochs': '40', 'train.checkpoint_every_epochs': '2'}
-    whole = _train(tmp_path / 'whole', changes=slow)
+    config = 'iaat/digits.py:iaat'
+    slow = {'train.total_epochs': '40', 'train.checkpoint_every_epochs': '2', 'method.warmup_epochs': '10'}
+    whole = _train(tmp_path / 'whole', config, slow)
     assert whole.returncode == 0, whole.stderr
-    flags = ['train', '--config=iaat/digits.py:supervised', f'--workdir={tmp_path}/stopped', *_flags(**slow)]
+    flags = ['train', f'--config={config}', f'--workdir={tmp_path}/stopped', *_flags(**slow)]
     command = [sys.executable, '-m', 'gjax.cli', *flags]
     checkpoints = tmp_path / 'stopped' / 'checkpoints'
     seen = 0
@@ -146,7 +147,7 @@ def test_kill_and_sigterm_resume_to_the_undisturbed_result(tmp_path):
         assert process.returncode == code, stderr
     assert 'SIGTERM at step' in stderr
     assert 'the same command resumes' in stderr
-    resumed = _train(tmp_path / 'stopped', changes=slow)
+    resumed = _train(tmp_path / 'stopped', config, slow)
     assert resumed.returncode == 0, resumed.stderr
     assert json.loads(resumed.stdout) == json.loads(whole.stdout)
     logs = [(tmp_path / name / 'metrics.jsonl').read_text() for name in ('whole', 'stopped')]

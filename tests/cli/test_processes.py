@@ -43,6 +43,13 @@ def _finish(running, timeout=240):
             process.kill()
 
 
+def _until(condition, seconds=200):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def test_two_processes_train_the_run_of_one(tmp_path):
     one = _train(tmp_path / 'one', CONFIG, CHANGES)
     assert one.returncode == 0, one.stderr
@@ -70,11 +77,7 @@ def test_a_lost_process_ends_the_run_and_a_restart_resumes(tmp_path):
     changes = CHANGES | {'train.total_epochs': '6', 'train.checkpoint_every_epochs': '1'}
     running = _start(tmp_path / 'run', 2, changes)
     checkpoints = tmp_path / 'run' / 'checkpoints'
-    deadline = time.monotonic() + 200
-    while time.monotonic() < deadline and not (
-        checkpoints.is_dir() and any(p.name.isdigit() for p in checkpoints.iterdir())
-    ):
-        time.sleep(0.02)
+    _until(lambda: checkpoints.is_dir() and any(p.name.isdigit() for p in checkpoints.iterdir()))
     running[1].send_signal(signal.SIGKILL)
     killed = time.monotonic()
     (_, err, code), _ = _finish(running)
@@ -85,6 +88,19 @@ def test_a_lost_process_ends_the_run_and_a_restart_resumes(tmp_path):
     (_, err, code), _ = _finish(_start(tmp_path / 'run', 2, changes))
     assert code == 0, err
     assert json.loads((tmp_path / 'run' / 'run.json').read_text())['resumed_at'] > 0
+
+
+def test_a_signal_to_one_of_two_processes_stops_both_saved(tmp_path):
+    changes = CHANGES | {'train.total_epochs': '400', 'train.checkpoint_every_epochs': '1000'}
+    running = _start(tmp_path / 'run', 2, changes)
+    _until((tmp_path / 'run' / 'metrics.jsonl').exists)
+    running[1].send_signal(signal.SIGTERM)
+    for _, err, code in _finish(running):
+        assert code == 143, err
+        assert 'SIGTERM at step' in err
+        assert 'saved; the same command resumes' in err
+    (saved,) = (int(p.name) for p in (tmp_path / 'run' / 'checkpoints').iterdir() if p.name.isdigit())
+    assert saved == read_metrics(tmp_path / 'run' / 'metrics.jsonl')[-1]['step']
 
 
 def test_flags_of_several_processes_are_checked(tmp_path):
@@ -122,9 +138,7 @@ def test_launchers_are_recognised(tmp_path):
 def test_a_second_process_on_one_workdir_is_refused(tmp_path):
     changes = {'train.total_epochs': '400'}
     first = _start(tmp_path / 'run', 1, changes)
-    deadline = time.monotonic() + 200
-    while time.monotonic() < deadline and not (tmp_path / 'run' / 'metrics.jsonl').exists():
-        time.sleep(0.02)
+    _until((tmp_path / 'run' / 'metrics.jsonl').exists)
     second = _train(tmp_path / 'run', CONFIG, changes)
     first[0].terminate()
     (_, err, code) = _finish(first)[0]

@@ -1,12 +1,17 @@
 """What every method must do: step, improve, agree on 1 and 8 devices, resume and repeat bit for bit."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 
 import jax
 import numpy as np
 import pytest
 
-from gjax.train.checkpoint import to_arrays
+from gjax.train import config as configs
+from gjax.train.checkpoint import Checkpointer, to_arrays
 from gjax.train.logging import read_metrics
 from gjax.train.loop import Run, train_and_evaluate
 from tests.contract.cases import CASES, L2, tiny_config
@@ -63,32 +68,38 @@ def test_it_learns_the_toy(case, toy_data):
     assert results['robust_accuracy'] <= results['clean_accuracy']
 
 
-class _Killed(Exception):
-    pass
+# A process that kill -9 ends after step 6, once the checkpoint of step 4 is on disk.
+_KILLED = """
+import os, pathlib, signal, sys, time
+from gjax.train import config, loop
+train = loop.Run.train
+
+def die(run, state, count):
+    if int(state.step) >= 6:
+        while not pathlib.Path(sys.argv[1], 'checkpoints', '4').exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return train(run, state, count)
+
+loop.Run.train = die
+loop.train_and_evaluate(config.from_json(sys.stdin.read()), sys.argv[1])
+"""
 
 
-def test_a_killed_run_resumes_bit_for_bit(case, toy_data, tmp_path, monkeypatch):
+def test_a_killed_run_resumes_bit_for_bit(case, toy_data, tmp_path):
     config = tiny_config(case, toy_data)
     whole = train_and_evaluate(config, tmp_path / 'whole')
-    step = Run.train
-
-    def die(self, state, count):
-        if int(state.step) >= 6:
-            raise _Killed
-        return step(self, state, count)
-
-    monkeypatch.setattr(Run, 'train', die)
-    with pytest.raises(_Killed):
-        train_and_evaluate(config, tmp_path / 'killed')
-    monkeypatch.setattr(Run, 'train', step)
+    command = [sys.executable, '-c', _KILLED, str(tmp_path / 'killed')]
+    process = subprocess.run(
+        command, input=configs.to_json(config), capture_output=True, text=True, timeout=300, env=os.environ, check=False
+    )
+    assert process.returncode == -signal.SIGKILL, process.stderr
     resumed = train_and_evaluate(config, tmp_path / 'killed')
     assert json.loads((tmp_path / 'killed/run.json').read_text())['resumed_at'] == 4
     assert resumed == whole
     run = Run(config)
     states = []
     for name in ('whole', 'killed'):
-        from gjax.train.checkpoint import Checkpointer
-
         checkpoints = Checkpointer(tmp_path / name / 'checkpoints')
         states.append(to_arrays(checkpoints.restore_latest(run.init())[0]))
         checkpoints.close()
