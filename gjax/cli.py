@@ -134,6 +134,8 @@ def _run(arguments, overrides) -> None:
             seeds = [int(seed) for seed in arguments.seeds.split(',')]
         except ValueError:
             raise RunError(f'--seeds is {arguments.seeds!r}; allowed: comma-separated integers') from None
+        if len(set(seeds)) < len(seeds):
+            raise RunError(f'--seeds is {arguments.seeds!r}; allowed: each seed once')
         if arguments.jobs < 0:
             raise RunError(f'--jobs is {arguments.jobs}; allowed: 0 (choose) or more')
         pairs = [word.removeprefix('config.').partition('=') for word in arguments.set]

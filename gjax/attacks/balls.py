@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 NORMS = ('linf', 'l2')
 
@@ -16,9 +17,9 @@ def per_example(value, images):
     """A float or [B] array as [B, 1, ..., 1], to broadcast against images [B, ...].
 
     Raises:
-      ValueError: another shape, or a negative value (seen only when it is a Python or NumPy number).
+      ValueError: another shape, or a negative value or NaN (seen only in Python's and NumPy's numbers, not in JAX's).
     """
-    if isinstance(value, int | float) and value < 0:
+    if not isinstance(value, jax.Array) and not np.all(np.asarray(value) >= 0):
         raise ValueError(f'a radius or step size is {value}; allowed: >= 0')
     value = jnp.asarray(value, images.dtype)
     if value.shape not in ((), (images.shape[0],)):

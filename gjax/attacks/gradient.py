@@ -77,9 +77,11 @@ def pgd(
       Adversarial images [B, H, W, C] in [0, 1] within eps of `images`; with `carry`, (images, carry).
 
     Raises:
-      ValueError: unknown norm, negative or ill-shaped eps or step_size, restarts with a carry.
+      ValueError: unknown norm, negative or ill-shaped eps or step_size, steps < 0, restarts < 1 or with a carry.
     """
     check_norm(norm)
+    if steps < 0 or restarts < 1:
+        raise ValueError(f'steps is {steps}, restarts {restarts}; allowed: >= 0, >= 1')
     if carry is not None and restarts != 1:
         raise ValueError(f'restarts is {restarts} with a carry; allowed: 1')
     eps, step_size = per_example(eps, images), per_example(step_size, images)

@@ -12,6 +12,7 @@ from gjax.data.dataset import DataError, Dataset, Split, check_dataset, check_sp
 
 _KEYS = ('train_images', 'train_labels', 'test_images', 'test_labels')
 _SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.webp')
+_TEST_FOLDERS = ('test', 'val', 'validation')
 
 
 def npz(path: str) -> Dataset:
@@ -45,8 +46,8 @@ def _is_test(relative: Path) -> bool:
 def folder(path: str, image_size: int = 0) -> Dataset:
     """A Dataset from class/image files, from train/class/image and test/class/image, or from domain/class/image.
 
-    Classes are the sorted folder names. Without train and test folders a tenth of the files, by hash of the path, is the
-    test split; domains are pooled. Images become RGB, resized to image_size if given.
+    The test folder may be called val or validation. Classes are the sorted folder names. Without such folders a tenth of
+    the files, by hash of the path, is the test split; domains are pooled. Images become RGB, resized to image_size if given.
 
     Raises:
       DataError: no such folder, no images, or sizes that differ without `image_size`.
@@ -61,11 +62,15 @@ def folder(path: str, image_size: int = 0) -> Dataset:
         raise DataError(
             f'{name} holds images at depths {sorted(depths)}; allowed: all class/image or all domain/class/image'
         )
-    has_splits = depths == {3} and {r.parts[0] for r in relatives} == {'train', 'test'}
+    first = {r.parts[0] for r in relatives}
+    has_splits = depths == {3} and 'train' in first
+    if has_splits and (len(first) != 2 or not first & set(_TEST_FOLDERS)):
+        raise DataError(f'{name} holds {", ".join(sorted(first))}; allowed: train with one of {", ".join(_TEST_FOLDERS)}')
     classes = sorted({r.parts[-2] for r in relatives})
     rows = {'train': ([], []), 'test': ([], [])}
     for file, relative in zip(files, relatives, strict=True):
-        split = relative.parts[0] if has_splits else ('test' if _is_test(relative) else 'train')
+        is_test = relative.parts[0] != 'train' if has_splits else _is_test(relative)
+        split = 'test' if is_test else 'train'
         try:
             with Image.open(file) as image:
                 image = image.convert('RGB')

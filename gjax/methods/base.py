@@ -107,7 +107,7 @@ def build_optimizer(spec: dict, info: DataInfo) -> optax.GradientTransformation:
     """The optimiser of a config's section; missing keys are OPTIMIZER_DEFAULTS'.
 
     Raises:
-      ValueError: unknown key, name or schedule, negative number; one line.
+      ValueError: unknown key, name or schedule, number out of range; one line.
     """
     for key in spec:
         if key not in OPTIMIZER_DEFAULTS:
@@ -116,6 +116,11 @@ def build_optimizer(spec: dict, info: DataInfo) -> optax.GradientTransformation:
     for key in ('learning_rate', 'weight_decay', 'momentum', 'warmup_epochs'):
         if spec[key] < 0:
             raise ValueError(f'optimizer.{key} is {spec[key]}; allowed: >= 0')
+    for key in ('b1', 'b2'):
+        if not 0 <= spec[key] < 1:
+            raise ValueError(f'optimizer.{key} is {spec[key]}; allowed: 0 <= {key} < 1')
+    if not all(isinstance(epoch, int | float) and epoch >= 0 for epoch in spec['milestones']):
+        raise ValueError(f'optimizer.milestones is {spec["milestones"]}; allowed: epochs >= 0')
     rate = learning_rate_schedule(spec, info)
     name, decay = spec['name'], spec['weight_decay']
     if name == 'adamw':

@@ -112,6 +112,8 @@ class Classifier:
         if self.attack_batch_norm not in ATTACK_BATCH_NORM:
             allowed = ', '.join(ATTACK_BATCH_NORM)
             raise ValueError(f'method.attack_batch_norm is {self.attack_batch_norm!r}; allowed: {allowed}')
+        if self.info.num_classes < 2:
+            raise ValueError(f'the data has {self.info.num_classes} class; allowed: at least 2 to classify')
         check_norm('method.attack_norm', self.attack_norm)
 
     def init_memory(self) -> dict:

@@ -36,7 +36,7 @@ def build(name: str, *, num_classes: int, dtype: str = 'float32', **options):
       **options: the module's own fields.
 
     Raises:
-      ValueError: unknown name, dtype or option; the message lists what is allowed.
+      ValueError: unknown name, dtype or option, a size that is not positive; the message lists what is allowed.
     """
     fields = [field for field in defaults(name) if field != 'dtype']
     if dtype not in DTYPES:
@@ -46,4 +46,7 @@ def build(name: str, *, num_classes: int, dtype: str = 'float32', **options):
             near = difflib.get_close_matches(key, fields, 1)
             hint = f' (did you mean {near[0]}?)' if near else ''
             raise ValueError(f'net.{key} is {value!r}, but {name} has no such option{hint}; allowed: {", ".join(fields)}')
+        sizes = value if isinstance(value, tuple | list) else (value,)
+        if not sizes or any(isinstance(size, int | float) and not isinstance(size, bool) and size <= 0 for size in sizes):
+            raise ValueError(f'net.{key} is {value!r}; allowed: positive')
     return NETS[name](num_classes=num_classes, dtype=DTYPES[dtype], **options)

@@ -116,6 +116,8 @@ class Checkpointer:
             except MemoryError:
                 raise
             except Exception as error:
+                if 'RESOURCE_EXHAUSTED' in str(error):  # the device is full, the checkpoint is not to blame
+                    raise
                 reason = ' '.join(str(error).split())[:160]
                 warnings.warn(f'checkpoint {step} is damaged and not used: {reason}', stacklevel=2)
             if processes.agree(int(state is None)):

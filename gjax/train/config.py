@@ -4,6 +4,7 @@ import ast
 import difflib
 import importlib.util
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -126,6 +127,9 @@ def _parse(key: str, text, old):
         value = int(value)
     if isinstance(value, list | tuple):
         value = _parse_items(key, text, value, old)
+    numbers = value if isinstance(value, tuple) else (value,)
+    if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
+        raise ConfigError(f'config.{key} is {text!r}; allowed: finite numbers')
     durations = tuple(f'train.{name}_{unit}' for name in ('total', 'eval_every', 'checkpoint_every') for unit in _UNITS)
     duration_key = key in durations and isinstance(value, int | float)
     if old is not None and type(value) is not type(old) and not (duration_key and not isinstance(value, bool)):
@@ -185,12 +189,17 @@ def load(spec: str, overrides: dict | None = None) -> ml_collections.ConfigDict:
     """
     overrides = dict(overrides or {})
     file, _, arg = spec.partition(':')
-    module = load_module(_find(file))
+    path = _find(file)
+    try:
+        module = load_module(path)
+    except Exception as error:
+        raise ConfigError(f'--config={spec}: {path} does not run: {type(error).__name__}: {error}') from error
     if not hasattr(module, 'get_config'):
         raise ConfigError(f'--config is {file!r}, which defines no get_config')
     try:
         config = module.get_config(arg) if arg else module.get_config()
-        if overrides.get('method.name', config.method.name) != config.method.name:
+        if (method := overrides.get('method.name', config.method.name)) != config.method.name:
+            defaults({**config.to_dict(), 'method': {'name': method}})  # refuses an unknown name
             raise ValueError(
                 f'method.name is {config.method.name!r} and comes with its options; choose by --config={file}:METHOD'
             )

@@ -157,6 +157,8 @@ class Run:
             raise RunError(
                 f'train.steps_per_call is {train.steps_per_call}, data.padding {config.data.padding}; allowed: >= 1, >= 0'
             )
+        if config.data.image_size < 0:
+            raise RunError(f'data.image_size is {config.data.image_size}; allowed: >= 0')
         dataset = data.load(config.data.name, config.data.dir or None, config.data.image_size)
         steps_per_epoch = len(dataset.train) // train.batch_size
         if not steps_per_epoch:

@@ -164,6 +164,10 @@ def test_attacks_run_under_jit():
     [
         ({'norm': 'l1'}, "norm is 'l1'; allowed: linf, l2"),
         ({'eps': -0.1}, 'is -0.1; allowed: >= 0'),
+        ({'eps': np.float32(-0.5)}, 'is -0.5; allowed: >= 0'),
+        ({'step_size': np.asarray([0.1, 0.1, 0.1, 0.1, 0.1, np.nan])}, 'nan.*allowed: >= 0'),
+        ({'steps': -1}, 'steps is -1'),
+        ({'restarts': 0}, 'restarts 0'),
         ({'eps': jnp.zeros(3)}, r'has shape \(3,\); allowed: \(\) or \(6,\)'),
         ({'carry': 0, 'restarts': 2}, 'restarts is 2 with a carry'),
     ],
@@ -172,3 +176,35 @@ def test_bad_arguments_are_refused(change, message):
     arguments = {'eps': 0.1, 'rng': jax.random.key(0), 'steps': 1, 'step_size': 0.1} | change
     with pytest.raises(ValueError, match=message):
         attacks.pgd(LINEAR, INSIDE, LABELS, arguments.pop('eps'), **arguments)
+
+
+@pytest.mark.parametrize(('decay', 'end'), [(2.0, 0.7), (0.5, 0.5)])
+def test_momentum_carries_over_a_turn_of_the_gradient_as_its_decay_says(decay, end):
+    """The objective rises up to 0.55 and falls beyond; from 0.5 by 0.1 to 0.6, then on with momentum 2, back with 1/2."""
+    image, label = jnp.full((1, 1, 1, 1), 0.5), jnp.zeros(1, jnp.int32)
+    adversarial = attacks.momentum_iterative(
+        lambda x: x.reshape(1, 1),
+        image,
+        label,
+        0.4,
+        steps=2,
+        step_size=0.1,
+        decay=decay,
+        objective=lambda logits, _: -jnp.abs(logits[:, 0] - 0.55),
+    )
+    assert adversarial.item() == pytest.approx(end, abs=1e-6)
+
+
+def test_a_restart_that_fools_the_model_is_kept_over_one_of_higher_objective():
+    """Right above 1/2, wrong below, and an objective that is higher above: without steps, each start stays where it is."""
+    images = jnp.full((20, 1, 1, 1), 0.5)
+
+    def logits_fn(x):
+        return jnp.stack([x.reshape(-1) - 0.5, jnp.zeros(len(x))], axis=1)
+
+    def last(restarts):
+        options = {'rng': jax.random.key(0), 'steps': 0, 'step_size': 0.1, 'objective': lambda z, _: z[:, 0]}
+        return attacks.pgd(logits_fn, images, jnp.zeros(20, jnp.int32), 0.1, restarts=restarts, **options)
+
+    assert (last(1) > 0.5).any()
+    assert (last(16) < 0.5).all()

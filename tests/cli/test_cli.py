@@ -32,7 +32,7 @@ def _environment(**changes):
 
 
 def gjax(*arguments, **environment):
-    command = [sys.executable, '-m', 'gjax.cli', *map(str, arguments)]
+    command = [sys.executable, '-m', 'gjax', *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env=_environment(**environment), check=False)
 
 
@@ -244,6 +244,7 @@ def test_usage_mistakes():
         assert done.returncode == 2
         assert 'Traceback' not in done.stderr
     _fails(gjax('reproduce', 'iaat', '--seeds=a'), "--seeds is 'a'")
+    _fails(gjax('reproduce', 'iaat', '--seeds=1,1'), "--seeds is '1,1'; allowed: each seed once")
     _fails(gjax('reproduce', 'iat'), "no study 'iat'", 'known: iaat')
 
 

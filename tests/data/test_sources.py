@@ -84,6 +84,18 @@ def test_folder_with_splits_and_with_domains(tmp_path):
     assert 2 <= len(pooled.test) <= 20
 
 
+def test_a_validation_folder_is_never_trained_on(tmp_path):
+    for split, count in (('train', 3), ('val', 2)):
+        for i in range(count):
+            _write(tmp_path, f'{split}/cat/{i}.png', i)
+            _write(tmp_path, f'{split}/dog/{i}.png', i)
+    dataset = data.load(f'folder:{tmp_path}')
+    assert (len(dataset.train), len(dataset.test)) == (6, 4)
+    _write(tmp_path, 'test/cat/0.png', 0)
+    with pytest.raises(data.DataError, match='holds test, train, val; allowed: train with one of test, val, validation'):
+        data.load(f'folder:{tmp_path}')
+
+
 def test_folder_of_mixed_sizes_needs_image_size(tmp_path):
     for i in range(60):
         _write(tmp_path, f'cat/{i}.png', 3, size=6 + i % 2)

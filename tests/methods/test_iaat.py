@@ -289,3 +289,15 @@ def test_summaries():
     assert numbers['mean_radius_misclassified'] == 1
     assert numbers['mean_radius_correct'] == 2.5
     assert numbers['radius_margin_correlation'] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize('reuse', [False, True])
+def test_the_training_example_lies_at_the_new_radius(reuse):
+    """One update of the weights in closed form: also the reused attack at e + gamma counts only up to eps_i."""
+    method = _method(1, warmup_epochs=0, gamma=GAMMA / 255, beta=BETA, reuse_attack=reuse, rate=1.0)
+    batch, radius = _batch([20.0]), (8 + BETA * GAMMA) / 255
+    state, _ = method.step(_frozen(method, batch, [8 / 255]), batch)
+    assert state.memory['radius'][0] == pytest.approx(radius, rel=1e-5)
+    pixel = 20 / 255 - radius
+    expected = 1 + pixel / (1 + np.exp(4 * pixel))
+    np.testing.assert_allclose(state.params[PLAYER]['weights'], expected, rtol=1e-6)

@@ -23,3 +23,4 @@ def test_no_examples_is_an_error():
 def test_spearman():
     assert spearman([1, 2, 3, 4], [1, 8, 27, 64]) == pytest.approx(1.0)
     assert spearman([1, 1, 1], [1, 2, 3]) == 0.0
+    assert spearman([1, 2, 3], [np.inf] * 3) == 0.0

@@ -64,6 +64,9 @@ def test_json_round_trip():
             {'method.name': 'trades'},
             r"method.name is 'iaat' and comes with its options; choose by --config=iaat/digits",
         ),
+        (FILE, {'method.name': 'iat'}, r"method.name is 'iat' \(did you mean iaat\?\)"),
+        (FILE, {'method.eps': '1e999'}, 'config.method.eps is .*; allowed: finite numbers'),
+        (FILE, {'train.total_steps': '1e999'}, 'config.train.total_steps is .*; allowed: finite numbers'),
         (FILE, {'net.name': 'vgg'}, "net.name is 'vgg'; allowed: small_cnn"),
         (FILE, {'net.name': 'wide_resnet', 'net.hidden': '8'}, 'no config.net.hidden'),
         (FILE, {'net': 'x'}, 'config.net is a section; set one of its keys'),
@@ -73,3 +76,9 @@ def test_mistakes(spec, overrides, message):
     with pytest.raises(configs.ConfigError, match=message) as caught:
         configs.load(spec, overrides)
     assert '\n' not in str(caught.value)
+
+
+def test_a_config_file_that_fails_is_one_line(tmp_path):
+    (tmp_path / 'broken.py').write_text('x = 1 / 0\n')
+    with pytest.raises(configs.ConfigError, match=r'broken\.py does not run: ZeroDivisionError: division by zero'):
+        configs.load(str(tmp_path / 'broken.py'))

@@ -1,0 +1,54 @@
+"""Every shipped config builds, starts and steps, in shapes only; the paper-scale one holds the sheet's values."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from gjax import methods
+from gjax.train import config as configs
+
+FILES = sorted(
+    p for p in configs.experiments_dir().glob('*/*.py') if p.name != 'study.py' and 'def get_config' in p.read_text()
+)
+CASES = [(f'{p.parent.name}/{p.name}', arg) for p in FILES for arg in getattr(configs.load_module(p), 'METHODS', ('iaat',))]
+
+
+@pytest.mark.parametrize(('file', 'arg'), CASES)
+def test_it_steps(file, arg):
+    config = configs.load(f'{file}:{arg}', {'train.batch_size': 4})
+    config.train.steps_per_call = 1
+    method = methods.build(config, methods.DataInfo(10, 40, 10, 100))
+    side = config.data.image_size or 32
+    image = jax.ShapeDtypeStruct((4, side, side, 3), jnp.float32)
+    integer = jax.ShapeDtypeStruct((4,), jnp.int32)
+    batch = {'image': image, 'label': integer, 'index': integer}
+    state = jax.eval_shape(method.init, jax.random.key(0), batch)
+    new, metrics = jax.eval_shape(method.step, state, batch)
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), new) == jax.tree.map(lambda s: (s.shape, s.dtype), state)
+    assert metrics['loss/classifier'].shape == ()
+
+
+def test_cifar10_holds_the_sheets_values():
+    flat = configs.flatten(configs.load('iaat/cifar10.py:iaat').to_dict())
+    expected = {
+        'net.name': 'iaat_wide_resnet',
+        'net.depth': 32,
+        'net.width': 10,
+        'train.batch_size': 256,
+        'train.total_epochs': 110,
+        'optimizer.learning_rate': 0.1,
+        'optimizer.momentum': 0.9,
+        'optimizer.weight_decay': 5e-4,
+        'optimizer.milestones': (70, 90, 100),
+        'optimizer.factor': 0.2,
+        'method.eps': 8 / 255,
+        'method.gamma': 1.9 / 255,
+        'method.beta': 0.1,
+        'method.warmup_epochs': 10,
+        'method.attack_steps': 10,
+        'method.min_step': 2 / 255,
+        'method.attack_batch_norm': 'train_update',
+        'data.padding': 4,
+        'data.flip': True,
+    }
+    assert {key: flat[key] for key in expected} == expected
