@@ -1,4 +1,4 @@
-"""The command line: gjax list | train | eval | report | reproduce. Thin: every command is one call into gjax.train."""
+"""The command line: gjax list | train | eval | sweep | report | reproduce. Thin: each is one call into gjax.train."""
 
 import argparse
 import json
@@ -13,6 +13,7 @@ EPILOG = """first steps:
   gjax list                                     what there is: methods, configs, data sets, networks
   gjax train --config=experiments/iaat/digits.py:iaat --workdir=runs/iaat --config.method.beta=0.2
   gjax eval --workdir=runs/iaat --config.evaluation.steps=100
+  gjax sweep --config=experiments/iaat/digits.py --over seed=0,1 --over method.beta=0.1,0.5 --workdir=runs/beta
 The same command again resumes an interrupted run. A config file is code: run only those you trust."""
 
 
@@ -50,13 +51,26 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser('train', parents=[several], help='train and evaluate one config, or resume it')
     train.add_argument('--config', required=True, metavar='FILE[:ARG]', help='a config file; ARG picks a variant')
     train.add_argument('--workdir', required=True, metavar='DIR', help='the run directory; made if missing')
+    train.add_argument('--profile', metavar='FIRST:LAST', help='trace these steps with the profiler, into DIR/profile')
     train.epilog = 'Any config key is overridden by --config.KEY=VALUE, e.g. --config.train.total_epochs=5.'
     evaluate = commands.add_parser('eval', parents=[several], help='evaluate the newest checkpoint of a run again')
     evaluate.add_argument('--workdir', required=True, metavar='DIR', help='a run directory')
     evaluate.add_argument('--out', metavar='FILE', help='also write the result to this JSON file')
     evaluate.epilog = 'Another protocol by --config.evaluation.KEY=VALUE.'
+    sweep = commands.add_parser('sweep', help='train one config over a grid of values, or resume that')
+    sweep.add_argument('--config', required=True, metavar='FILE[:ARG]', help='a config file; ARG picks a variant')
+    sweep.add_argument('--workdir', required=True, metavar='DIR', help='each run gets DIR/KEY=VALUE/...')
+    sweep.add_argument(
+        '--over', nargs='+', action='extend', default=[], metavar='KEY=A,B', help='values of a config key; may come again'
+    )
+    sweep.add_argument('--jobs', type=int, default=0, help='runs at a time (default: 2 on a CPU of 2 or more cores, else 1)')
+    sweep.add_argument('--print', action='store_true', help="print the missing runs' commands, one a line, and run nothing")
+    sweep.epilog = (
+        'All runs share --config.KEY=VALUE. A run that fails stops no other; the same command runs what is missing.'
+    )
     report = commands.add_parser('report', help='compare runs: one table and figures')
     report.add_argument('runs', nargs='+', metavar='DIR', help='run directories, or folders that hold some')
+    report.add_argument('--metrics', metavar='A,B', help='which metrics to show (default: what most runs have)')
     report.add_argument('--out', required=True, metavar='DIR', help='where report.md, report.json and figures go')
     study = commands.add_parser('reproduce', help="run a paper's study and judge its claims")
     study.add_argument('name', metavar='NAME', help='a paper, e.g. iaat')
@@ -89,10 +103,27 @@ def _list() -> None:
         print(f'{title}:\n  ' + '\n  '.join(names))
 
 
-def _default_jobs() -> int:
+def _jobs(asked: int) -> int:
+    """How many runs at a time: what was asked for, or what the machine suggests."""
     import jax
 
-    return 2 if jax.default_backend() == 'cpu' and (os.cpu_count() or 1) >= 2 else 1
+    from gjax.train.errors import RunError
+
+    if asked < 0:
+        raise RunError(f'--jobs is {asked}; allowed: 0 (choose) or more')
+    return asked or (2 if jax.default_backend() == 'cpu' and (os.cpu_count() or 1) >= 2 else 1)
+
+
+def _steps(text: str | None) -> tuple[int, int] | tuple[()]:
+    """(first, last) from 'FIRST:LAST'."""
+    from gjax.train.errors import RunError
+
+    if text is None:
+        return ()
+    first, colon, last = text.partition(':')
+    if not (colon and first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
+        raise RunError(f'--profile is {text!r}; allowed: FIRST:LAST, steps from 1 on')
+    return int(first), int(last)
 
 
 def _run(arguments, overrides) -> None:
@@ -101,10 +132,10 @@ def _run(arguments, overrides) -> None:
     elif arguments.command == 'train':
         from gjax.train import config, loop, processes
 
-        loaded = config.load(arguments.config, overrides)
+        loaded, profile = config.load(arguments.config, overrides), _steps(arguments.profile)
         processes.start(arguments.coordinator_address, arguments.num_processes, arguments.process_id)
         done = Path(arguments.workdir, 'results.json').exists()
-        results = loop.train_and_evaluate(loaded, arguments.workdir)
+        results = loop.train_and_evaluate(loaded, arguments.workdir, profile=profile)
         if processes.is_main():
             print(json.dumps(results, indent=2))
         if done:
@@ -121,7 +152,20 @@ def _run(arguments, overrides) -> None:
     elif arguments.command == 'report':
         from gjax.train.report import report
 
-        print(report(arguments.runs, arguments.out))
+        metrics = tuple(name.strip() for name in arguments.metrics.split(',')) if arguments.metrics else ()
+        print(report(arguments.runs, arguments.out, metrics))
+    elif arguments.command == 'sweep':
+        from gjax.train import sweep
+
+        workdir = Path(arguments.workdir)
+        jobs = sweep.plan(arguments.config, overrides, sweep.parse_over(arguments.over), workdir)
+        if arguments.print:
+            print(sweep.commands(jobs), end='')
+            return
+        done = all(job.finished for job in jobs)
+        print(sweep.sweep(jobs, workdir, _jobs(arguments.jobs)))
+        if done:
+            print(f'all {len(jobs)} runs are complete: nothing to do', file=sys.stderr)
     else:
         from gjax.train import processes
         from gjax.train.errors import RunError
@@ -136,8 +180,6 @@ def _run(arguments, overrides) -> None:
             raise RunError(f'--seeds is {arguments.seeds!r}; allowed: comma-separated integers') from None
         if len(set(seeds)) < len(seeds):
             raise RunError(f'--seeds is {arguments.seeds!r}; allowed: each seed once')
-        if arguments.jobs < 0:
-            raise RunError(f'--jobs is {arguments.jobs}; allowed: 0 (choose) or more')
         pairs = [word.removeprefix('config.').partition('=') for word in arguments.set]
         if any(not equals for _, equals, _ in pairs):
             raise RunError(f'--set is {" ".join(arguments.set)!r}; allowed: config.KEY=VALUE')
@@ -148,7 +190,7 @@ def _run(arguments, overrides) -> None:
             workdir=arguments.workdir,
             overrides={key: value for key, _, value in pairs} | overrides,
             extras=arguments.extras,
-            jobs=arguments.jobs or _default_jobs(),
+            jobs=_jobs(arguments.jobs),
             update_readme=arguments.update_readme,
         )
         print(summary['table'])
@@ -206,11 +248,14 @@ def main(argv: list[str] | None = None) -> int:
         from gjax.train import processes
 
         own = isinstance(error, RunError | DataError)
-        lost = not own and processes.several() and processes.is_connection_error(error)
-        if os.environ.get('GJAX_TRACEBACK') or (isinstance(error, jax.errors.JaxRuntimeError) and not lost):
+        full = isinstance(error, jax.errors.JaxRuntimeError) and 'RESOURCE_EXHAUSTED' in str(error)
+        lost = not own and not full and processes.several() and processes.is_connection_error(error)
+        if os.environ.get('GJAX_TRACEBACK') or (isinstance(error, jax.errors.JaxRuntimeError) and not lost and not full):
             return _crashed()
         reason = ' '.join(str(error).split())
-        if lost:
+        if full:
+            reason = f'a device is out of memory; take a smaller batch or network, or smaller images ({reason[:160]})'
+        elif lost:
             reason = f'another process of this run failed or is gone; the same command resumes ({reason[:200]})'
         print(f'gjax: error: {reason}', file=sys.stderr, flush=True)
         return _failed()

@@ -60,7 +60,12 @@ def augment(images, *, rng, padding: int = 0, padding_mode: str = 'reflect', mir
     return flip(images, rng=flip_rng) if mirror else images
 
 
+def to_batch(images, labels, index):
+    """The batch dict of uint8 images [B, H, W, C], labels [B] and indices [B]; images become float32 in [0, 1]."""
+    images = jnp.asarray(images).astype(jnp.float32) / 255.0
+    return {'image': images, 'label': jnp.asarray(labels, jnp.int32), 'index': jnp.asarray(index, jnp.int32)}
+
+
 def gather(data: DeviceData, index):
     """The batch dict of these examples; images float32 in [0, 1]."""
-    images = data.images[index].astype(jnp.float32) / 255.0
-    return {'image': images, 'label': data.labels[index], 'index': index.astype(jnp.int32)}
+    return to_batch(data.images[index], data.labels[index], index)

@@ -1,6 +1,7 @@
-"""What every data source returns: uint8 images and int32 labels, checked once at the edge."""
+"""What every data source returns: uint8 images and int32 labels, checked at the edge, in memory or decoded on demand."""
 
 import dataclasses
+from typing import Protocol
 
 import numpy as np
 
@@ -19,15 +20,41 @@ class Split:
     def __len__(self):
         return len(self.labels)
 
+    def read(self, rows) -> 'Split':
+        """The examples of these rows."""
+        return Split(self.images[rows], self.labels[rows])
+
+
+class Records(Protocol):
+    """A split whose examples are decoded when asked for; a `Split` is one that has been decoded already."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, rows: np.ndarray) -> Split:
+        """The examples of these rows, in this order; DataError if one cannot be read."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """A named set with a train and a test split and labels 0..num_classes-1."""
+    """A named set with a train and a test split and labels 0..num_classes-1; images are uint8 of one shape."""
 
     name: str
-    train: Split
-    test: Split
+    train: Records
+    test: Records
     num_classes: int
+    image_shape: tuple[int, int, int]
+
+    def load(self) -> 'Dataset':
+        """The same set with both splits decoded into memory."""
+        if isinstance(self.train, Split) and isinstance(self.test, Split):
+            return self
+        splits = (split.read(np.arange(len(split))) for split in (self.train, self.test))
+        return check_dataset(self.name, *splits, self.num_classes)
+
+    @property
+    def nbytes(self) -> int:
+        """What both splits take when decoded."""
+        return (len(self.train) + len(self.test)) * int(np.prod(self.image_shape))
 
 
 def check_split(name: str, images: np.ndarray, labels: np.ndarray) -> Split:
@@ -70,4 +97,4 @@ def check_dataset(name: str, train: Split, test: Split, num_classes: int | None 
             f'{name} test images have shape {test.images.shape[1:]}; allowed: {train.images.shape[1:]}, as in train'
         )
     train, test = (Split(split.images, split.labels.astype(np.int32)) for split in (train, test))
-    return Dataset(name, train, test, num_classes)
+    return Dataset(name, train, test, num_classes, train.images.shape[1:])

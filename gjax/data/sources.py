@@ -1,6 +1,11 @@
-"""Data sets on disk: .npz files, folders of images, and prepared TFDS sets read without TensorFlow."""
+"""Data sets on disk: .npz files, folders of images, and prepared TFDS sets read without TensorFlow.
 
+An .npz is read whole; folders and TFDS sets decode an image when it is asked for, in whichever process asks.
+"""
+
+import dataclasses
 import difflib
+import functools
 import hashlib
 import os
 from pathlib import Path
@@ -38,9 +43,48 @@ def npz(path: str) -> Dataset:
     return check_dataset(name, *splits)
 
 
-def _is_test(relative: Path) -> bool:
+def _is_test(relative: str) -> bool:
     """A fixed tenth of the files, chosen by the hash of their path, so that adding files moves no other."""
-    return hashlib.sha256(relative.as_posix().encode()).digest()[0] < 26
+    return hashlib.sha256(relative.encode()).digest()[0] < 26
+
+
+def _to_pixels(image: Image.Image, image_size: int) -> np.ndarray:
+    """uint8 [H, W, 3]; a square of image_size pixels if that is not 0."""
+    image = image.convert('RGB')
+    if image_size and image.size != (image_size, image_size):
+        image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
+    return np.asarray(image)
+
+
+def _stack(name: str, images: list[np.ndarray]) -> np.ndarray:
+    shapes = {image.shape for image in images}
+    if len(shapes) > 1:
+        raise DataError(f'{name} holds images of {len(shapes)} sizes, e.g. {sorted(shapes)[:2]}; set data.image_size')
+    return np.stack(images)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FolderRecords:
+    """One split of a folder tree, decoded file by file."""
+
+    name: str
+    root: Path
+    files: tuple[str, ...]
+    labels: np.ndarray
+    image_size: int
+
+    def __len__(self):
+        return len(self.files)
+
+    def _pixels(self, file: str) -> np.ndarray:
+        try:
+            with Image.open(self.root / file) as image:
+                return _to_pixels(image, self.image_size)
+        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+            raise DataError(f'{self.name}: {file} is not a readable image: {error}') from error
+
+    def read(self, rows) -> Split:
+        return Split(_stack(self.name, [self._pixels(self.files[row]) for row in rows]), self.labels[rows])
 
 
 def folder(path: str, image_size: int = 0) -> Dataset:
@@ -48,15 +92,16 @@ def folder(path: str, image_size: int = 0) -> Dataset:
 
     The test folder may be called val or validation. Classes are the sorted folder names. Without such folders a tenth of
     the files, by hash of the path, is the test split; domains are pooled. Images become RGB, resized to image_size if given.
+    Images are decoded when read.
 
     Raises:
-      DataError: no such folder, no images, or sizes that differ without `image_size`.
+      DataError: no such folder, no images, or, when read, sizes that differ without `image_size`.
     """
     root, name = Path(path), f'folder:{path}'
     if not root.is_dir():
         raise DataError(f'data.name is {name!r}, but there is no such folder; it should hold class/image files')
-    files = sorted(f for f in root.rglob('*') if f.suffix.lower() in _SUFFIXES and f.is_file())
-    relatives = [f.relative_to(root) for f in files]
+    found = [Path(at, file) for at, _, files in os.walk(root) for file in files if file.lower().endswith(_SUFFIXES)]
+    relatives = sorted(file.relative_to(root) for file in found)
     depths = {len(r.parts) for r in relatives}
     if depths not in ({2}, {3}):
         raise DataError(
@@ -66,25 +111,22 @@ def folder(path: str, image_size: int = 0) -> Dataset:
     has_splits = depths == {3} and 'train' in first
     if has_splits and (len(first) != 2 or not first & set(_TEST_FOLDERS)):
         raise DataError(f'{name} holds {", ".join(sorted(first))}; allowed: train with one of {", ".join(_TEST_FOLDERS)}')
-    classes = sorted({r.parts[-2] for r in relatives})
-    rows = {'train': ([], []), 'test': ([], [])}
-    for file, relative in zip(files, relatives, strict=True):
-        is_test = relative.parts[0] != 'train' if has_splits else _is_test(relative)
+    classes = {name: k for k, name in enumerate(sorted({r.parts[-2] for r in relatives}))}
+    files: dict[str, list[str]] = {'train': [], 'test': []}
+    labels: dict[str, list[int]] = {'train': [], 'test': []}
+    for relative in relatives:
+        file = relative.as_posix()
+        is_test = relative.parts[0] != 'train' if has_splits else _is_test(file)
         split = 'test' if is_test else 'train'
-        try:
-            with Image.open(file) as image:
-                image = image.convert('RGB')
-                if image_size:
-                    image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
-                rows[split][0].append(np.asarray(image))
-        except OSError as error:
-            raise DataError(f'{name}: {relative} is not a readable image: {error}') from error
-        rows[split][1].append(classes.index(relative.parts[-2]))
-    shapes = {image.shape for images, _ in rows.values() for image in images}
-    if len(shapes) > 1:
-        raise DataError(f'{name} holds images of {len(shapes)} sizes, e.g. {sorted(shapes)[:2]}; set data.image_size')
-    splits = {s: check_split(f'{name} {s}', np.asarray(i), np.asarray(y, np.int32)) for s, (i, y) in rows.items()}
-    return check_dataset(name, splits['train'], splits['test'], len(classes))
+        files[split].append(file)
+        labels[split].append(classes[relative.parts[-2]])
+    for split, members in files.items():
+        if not members:
+            raise DataError(f'{name} holds too few images: none falls into the {split} split')
+    train, test = (
+        FolderRecords(name, root, tuple(files[s]), np.asarray(labels[s], np.int32), image_size) for s in ('train', 'test')
+    )
+    return Dataset(name, train, test, len(classes), train.read([0]).images.shape[1:])
 
 
 def tfds_names() -> list[str]:
@@ -104,36 +146,73 @@ def is_tfds(name: str, data_dir: str | None) -> bool:
     return base.isidentifier() and ((_tfds_directory(data_dir) / base).is_dir() or base in tfds_names())
 
 
-def _read(builder, split: str, name: str) -> Split:
-    images, labels = [], []
-    try:
-        for example in builder.as_data_source(split):
-            images.append(example['image'])
-            labels.append(example['label'])
-    except Exception as error:
-        reason = ' '.join(str(error).split())[:160]
-        raise DataError(f'{name} {split} is prepared but cannot be read ({reason}); prepare it again') from error
-    if len({image.shape for image in images}) > 1:
-        raise DataError(f'{name} {split} holds images of different sizes; prepare them at one size first')
-    return check_split(f'{name} {split}', np.asarray(images), np.asarray(labels))
+@dataclasses.dataclass(frozen=True, eq=False)
+class TfdsRecords:
+    """One split of a prepared TFDS set, decoded example by example; every process opens the files for itself."""
+
+    name: str
+    directory: str
+    split: str
+    num_classes: int
+    image_size: int
+
+    @functools.cached_property
+    def _source(self):
+        return _tfds_builder(self.name, self.directory).as_data_source(self.split)
+
+    def __getstate__(self):
+        return {key: value for key, value in self.__dict__.items() if key != '_source'}
+
+    def __len__(self):
+        return len(self._source)
+
+    def _pixels(self, image: np.ndarray) -> np.ndarray:
+        if not self.image_size or image.shape[:2] == (self.image_size, self.image_size) or image.dtype != np.uint8:
+            return image
+        return _resized(image, self.image_size)
+
+    def read(self, rows) -> Split:
+        name = f'{self.name} {self.split}'
+        try:
+            examples = [self._source[int(row)] for row in rows]
+            images, labels = [e['image'] for e in examples], np.asarray([e['label'] for e in examples])
+        except Exception as error:
+            reason = ' '.join(str(error).split())[:160]
+            raise DataError(f'{name} is prepared but cannot be read ({reason}); prepare it again') from error
+        split = check_split(name, _stack(name, [self._pixels(image) for image in images]), labels)
+        if split.labels.min() < 0 or split.labels.max() >= self.num_classes:
+            low, high = split.labels.min(), split.labels.max()
+            raise DataError(f'{name} labels run from {low} to {high}; allowed: 0..{self.num_classes - 1}')
+        return Split(split.images, split.labels.astype(np.int32))
 
 
-def tfds(name: str, data_dir: str | None) -> Dataset:
-    """A Dataset from a prepared TFDS set in array_record format, decoded once into memory; no TensorFlow.
+def _resized(image: np.ndarray, size: int) -> np.ndarray:
+    resize = Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).resize
+    pixels = np.asarray(resize((size, size), Image.Resampling.BILINEAR))
+    return pixels[..., None] if image.shape[-1] == 1 else pixels
+
+
+def _tfds_builder(name: str, directory: str):
+    import tensorflow_datasets
+
+    # A set prepared by any builder, registered or not, is found by its folder and metadata alone.
+    return tensorflow_datasets.builder(name, data_dir=directory, try_gcs=False)
+
+
+def tfds(name: str, data_dir: str | None, image_size: int = 0) -> Dataset:
+    """A Dataset from a prepared TFDS set in array_record format, decoded when read; no TensorFlow.
 
     Args:
       name: a TFDS name, e.g. 'cifar10', or that of a set prepared by a builder of your own.
       data_dir: the TFDS directory; default TFDS_DATA_DIR, else ~/tensorflow_datasets.
+      image_size: side to which images are resized; 0 keeps them.
 
     Raises:
       DataError: not prepared there (the message has the command that prepares it), or without image and label.
     """
-    import tensorflow_datasets
-
     directory = _tfds_directory(data_dir)
     try:
-        # A set prepared by any builder, registered or not, is found by its folder and metadata alone.
-        builder = tensorflow_datasets.builder(name, data_dir=str(directory), try_gcs=False)
+        builder = _tfds_builder(name, str(directory))
         # Not by the metadata's splits: they are empty under tfds.testing.mock_data.
         builder.as_data_source('train')
     except Exception as error:
@@ -155,8 +234,11 @@ def tfds(name: str, data_dir: str | None) -> Dataset:
     label = builder.info.features['label']
     if not hasattr(label, 'num_classes'):
         raise DataError(f'{name} has a label of type {type(label).__name__}; needed: ClassLabel')
-    train, test = _read(builder, 'train', name), _read(builder, test_name, name)
-    return check_dataset(name, train, test, label.num_classes)
+    train, test = (TfdsRecords(name, str(directory), split, label.num_classes, image_size) for split in ('train', test_name))
+    for records in (train, test):
+        if not len(records):
+            raise DataError(f'{name} {records.split} holds no examples; prepare it again')
+    return Dataset(name, train, test, label.num_classes, train.read([0]).images.shape[1:])
 
 
 def nearest(name: str, known) -> str:

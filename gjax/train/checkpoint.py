@@ -3,6 +3,8 @@
 import contextlib
 import hashlib
 import logging
+import os
+import re
 import shutil
 import warnings
 from pathlib import Path
@@ -61,7 +63,8 @@ class Checkpointer:
     """The checkpoints of one run, under `directory`; the newest `keep` stay. With `read_only` nothing there changes."""
 
     def __init__(self, directory: Path, keep: int = 2, read_only: bool = False):
-        logging.getLogger('absl').setLevel(logging.ERROR)
+        # Orbax logs a page of tracebacks for every error that it also raises.
+        logging.getLogger('absl').setLevel(logging.CRITICAL + 1)
         self._directory, self._read_only = Path(directory).absolute(), read_only
         writing = {} if read_only else {'max_to_keep': keep, 'cleanup_tmp_directories': True}
         options = ocp.CheckpointManagerOptions(create=not read_only, read_only=read_only, **writing)
@@ -72,20 +75,44 @@ class Checkpointer:
         return sorted(self._manager.all_steps())
 
     def save(self, step: int, state) -> None:
-        """Writes the state in the background; a step that has a checkpoint is left as it is."""
+        """Writes the state in the background; a step that has a checkpoint is left as it is.
+
+        Raises:
+          RunError: this or the write before cannot be done (disk full); the older checkpoints are untouched.
+        """
         if step in self._manager.all_steps():
             return
         arrays = to_arrays(state)
         meta = {'step': step, 'sha256': digest(arrays)}
         args = ocp.args.Composite(state=ocp.args.StandardSave(arrays), meta=ocp.args.JsonSave(meta))
-        self._manager.save(step, args=args, force=True)
+        with self._writing():
+            self._manager.save(step, args=args, force=True)
 
     def wait(self) -> None:
-        """Returns when every write is on disk."""
-        self._manager.wait_until_finished()
+        """Returns when every write is on disk; RunError as in `save`."""
+        with self._writing():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
-        self._manager.close()
+        """Ends the background work; what failed there has been raised by `save` or `wait`, or follows another error."""
+        with contextlib.suppress(Exception):
+            self._manager.close()
+
+    @contextlib.contextmanager
+    def _writing(self):
+        try:
+            yield
+        except MemoryError:
+            raise
+        except Exception as error:
+            code = re.search(r"os_error_code='(\d+)'", str(error)) or re.search(r'\[Errno (\d+)\]', str(error))
+            reason = os.strerror(int(code[1])) if code else ' '.join(str(error).split())[:160]
+            steps = [step for step in self.steps() if (self._directory / str(step)).is_dir()]
+            good = f'the last good one is step {steps[-1]}, from which' if steps else 'there is none yet, but'
+            raise RunError(
+                f'a checkpoint cannot be written in {self._directory}: {reason}; {good} the same command goes on once that '
+                'is mended'
+            ) from error
 
     def _read(self, step: int, like):
         expected = {name: np.zeros(a.shape, a.dtype) for name, a in to_arrays(like).items()}

@@ -33,7 +33,9 @@ def base_config() -> ml_collections.ConfigDict:
         {
             'name': 'digits',  # digits | mnist5k | mnistm5k | syndigits | npz:PATH | folder:PATH | a TFDS name
             'dir': '',  # where prepared TFDS sets lie; default: the variable TFDS_DATA_DIR
-            'image_size': 0,  # folder: resize to this side; 0 keeps the files' size
+            'image_size': 0,  # folder and TFDS: resize to this side; 0 keeps the files' size
+            'streaming': False,  # decode while training instead of holding the set on the devices
+            'workers': 0,  # streaming: processes that decode, in every process of the run; 0: two threads
             'padding': 0,  # random crop after padding by this many pixels
             'padding_mode': 'reflect',  # reflect | edge | constant
             'flip': False,  # mirror left to right with probability 1/2
@@ -220,14 +222,41 @@ def to_json(config) -> str:
 
 
 def from_json(text: str) -> ml_collections.ConfigDict:
-    """The config written by `to_json`; sequences come back as tuples."""
+    """The config written by `to_json`, with every key and type checked; sequences come back as tuples.
 
-    def tuples(value):
-        if isinstance(value, dict):
-            return {key: tuples(item) for key, item in value.items()}
-        return tuple(tuples(item) for item in value) if isinstance(value, list) else value
+    Raises:
+      ConfigError: an unknown key or name, or a value of another type.
+      ValueError: the text is not JSON.
+    """
+    values = _tuples(json.loads(text))
+    config = base_config()
+    if not isinstance(values, dict) or set(values) != set(config.keys()):
+        raise ConfigError(f'a config holds the keys {", ".join(sorted(config.keys()))}')
+    for section in ('method', 'net', 'optimizer', 'evaluation'):
+        if not isinstance(values[section], dict) or (section in ('method', 'net') and 'name' not in values[section]):
+            raise ConfigError(f'config.{section} is {values[section]!r:.80}; allowed: a section with its name and options')
+    for section in ('method', 'net'):
+        config[section] = ml_collections.ConfigDict({'name': values[section]['name']})
+    try:
+        complete(config)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    override(config, flatten(values))
+    return config.lock()
 
-    return ml_collections.ConfigDict(tuples(json.loads(text))).lock()
+
+def _tuples(value):
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def read(file: Path) -> ml_collections.ConfigDict:
+    """The config in a run directory's config.json; ConfigError names the file if it is damaged."""
+    try:
+        return from_json(file.read_text())
+    except (OSError, ValueError, RecursionError, ConfigError) as error:
+        raise ConfigError(f'{file} is damaged: {" ".join(str(error).split())[:300]}') from error
 
 
 def flatten(mapping: dict, prefix: str = '') -> dict:

@@ -4,6 +4,8 @@ This is what `jax.pmap` became: `jax.jit` over a mesh, written for the global ba
 mean, BatchNorm sees the global batch, and a run's numbers do not depend on how many devices share it.
 """
 
+import os
+
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -21,9 +23,16 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def sharded(mesh: Mesh) -> NamedSharding:
-    """The sharding of batches: the leading axis split over the devices."""
-    return NamedSharding(mesh, PartitionSpec('data'))
+def sharded(mesh: Mesh, axis: int = 0) -> NamedSharding:
+    """The sharding of batches: `axis`, by default the leading one, split over the devices."""
+    return NamedSharding(mesh, PartitionSpec(*(None,) * axis, 'data'))
+
+
+def device_memory(mesh: Mesh) -> int:
+    """Bytes of the smallest device of this process; on CPUs its share of the machine's memory."""
+    limits = [(device.memory_stats() or {}).get('bytes_limit') for device in mesh.local_devices]
+    machine = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+    return min(limit or machine // len(limits) for limit in limits)
 
 
 def check_divisible(name: str, batch_size: int, mesh: Mesh) -> None:

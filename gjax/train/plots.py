@@ -1,10 +1,12 @@
 """Figures from run directories. Each function draws on one new matplotlib Figure and returns it."""
 
 import itertools
+import warnings
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 COLORS = ('#4c72b0', '#dd8452', '#55a868', '#c44e52', '#8172b3', '#937860', '#da8bc3', '#8c8c8c')
 LINES = ('-', '--', ':', '-.')
@@ -16,24 +18,92 @@ def _styles():
     return itertools.cycle((color, *style) for style in zip(LINES, MARKERS, strict=True) for color in COLORS)
 
 
-def _axes(columns: int = 1, width: float = 4.8, height: float = 3.4):
-    figure = Figure(figsize=(width * columns, height), layout='constrained')
-    axes = figure.subplots(1, columns, squeeze=False)[0]
-    for axis in axes:
+def _axes(panels: int = 1, width: float = 4.8, height: float = 3.4):
+    """A figure and its panels, three a row."""
+    columns, rows = min(panels, 3), -(-panels // 3)
+    figure = Figure(figsize=(width * columns, height * rows), layout='constrained')
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis in grid[panels:]:
+        axis.remove()
+    for axis in grid[:panels]:
         axis.spines[['top', 'right']].set_visible(False)
         axis.grid(alpha=0.25)
-    return figure, axes
+    return figure, grid[:panels]
+
+
+def printable(text: str, limit: int = 80) -> str:
+    """Text on one line: control and other invisible characters as escapes, what exceeds the limit cut from the middle."""
+    text = ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in text)
+    return text if len(text) <= limit else f'{text[: limit // 2]}…{text[1 - limit + limit // 2 :]}'
+
+
+def _label(text: str) -> str:
+    """A name as matplotlib shows it: dollars are no formulas, and a first underscore would hide it from the legend."""
+    text = printable(text, 40).replace('$', r'\$')
+    return f' {text}' if text.startswith('_') else text
+
+
+def _legend(axes) -> None:
+    """One legend for all panels: in the first one or, of more than a dozen runs, beside the figure."""
+    entries = {}
+    for axis in axes:
+        for handle, text in zip(*axis.get_legend_handles_labels(), strict=True):
+            entries.setdefault(text, handle)
+    shown = dict(itertools.islice(entries.items(), 39))
+    if len(shown) < len(entries):
+        shown[f'and {len(entries) - len(shown)} more'] = Line2D([], [], ls='')
+    look = {'frameon': False, 'fontsize': 8}
+    if len(shown) <= 12:
+        axes[0].legend(shown.values(), shown, **look)
+        return
+    figure, columns = axes[0].figure, -(-len(shown) // 20)
+    figure.set_figwidth(figure.get_figwidth() + columns * (0.5 + 0.1 * max(map(len, shown))))  # letters of 8 points
+    figure.legend(shown.values(), shown, loc='outside right upper', ncols=columns, **look)
+
+
+def drawable(value) -> bool:
+    """Whether a value from a file is a number whose square matplotlib can still scale."""
+    return isinstance(value, int | float) and abs(value) < 1e100
+
+
+def _points(lines: list[dict], key: str) -> dict[float, float]:
+    """{epoch: value} of a metrics.jsonl's key, where there is something to draw."""
+    points = ((line.get('epoch'), line.get(key)) for line in lines)
+    return {epoch: value for epoch, value in points if drawable(epoch) and drawable(value)}
+
+
+def logged(metrics: dict[str, list[list[dict]]], prefix: str) -> list[str]:
+    """The names after `prefix` of all numbers that the logs hold, sorted; metrics: as for `training_curves`."""
+    lines = [line for seeds in metrics.values() for lines in seeds for line in lines]
+    keys = {key for line in lines for key in line if key.startswith(prefix)}
+    return sorted(key.removeprefix(prefix) for key in keys if _points(lines, key))
 
 
 def _band(axis, series, style, label):
     """Mean over seeds as a line, one standard deviation as a band; series: per seed {x: y}, drawn where all have a value."""
     x = sorted(set.intersection(*(set(points) for points in series)))
+    if not x:
+        return
     rows = np.asarray([[points[at] for at in x] for points in series], float)
     mean, spread = rows.mean(axis=0), rows.std(axis=0)
     color, line, _ = style
-    axis.plot(x, mean, line, color=color, label=label, lw=1.8)
+    marker = 'o' if len(x) == 1 else None  # a line through one point is invisible
+    axis.plot(x, mean, line, color=color, label=_label(label), lw=1.8, marker=marker)
     if len(rows) > 1:
         axis.fill_between(x, mean - spread, mean + spread, color=color, alpha=0.18, lw=0)
+
+
+def _curves(metrics, titles: dict[str, str]):
+    """One panel a key of `titles`, in its own range (accuracies: 0 to 1); a seed that logged nothing yet is left out."""
+    figure, axes = _axes(len(titles))
+    for axis, (key, title) in zip(axes, titles.items(), strict=True):
+        for style, (run, seeds) in zip(_styles(), metrics.items(), strict=False):
+            series = [points for points in (_points(lines, key) for lines in seeds) if points]
+            if series:
+                _band(axis, series, style, run)
+        axis.set(xlabel='epoch', ylabel=_label(title), ylim=(0, 1) if key.endswith('accuracy') else None)
+    _legend(axes)
+    return figure
 
 
 def training_curves(metrics: dict[str, list[list[dict]]], names=('clean_accuracy', 'robust_accuracy')):
@@ -43,15 +113,17 @@ def training_curves(metrics: dict[str, list[list[dict]]], names=('clean_accuracy
       metrics: per run name, for each seed the lines of its metrics.jsonl.
       names: which test metrics, one panel each.
     """
-    figure, axes = _axes(len(names))
-    for axis, name in zip(axes, names, strict=True):
-        for style, (run, seeds) in zip(_styles(), metrics.items(), strict=False):
-            series = [{line['epoch']: line[f'test/{name}'] for line in s if f'test/{name}' in line} for s in seeds]
-            if all(series):
-                _band(axis, series, style, run)
-        axis.set(xlabel='epoch', ylabel=name.replace('_', ' '), ylim=(0, 1))
-    axes[0].legend(frameon=False, fontsize=8)
-    return figure
+    return _curves(metrics, {f'test/{name}': name.replace('_', ' ') for name in names})
+
+
+def losses(metrics: dict[str, list[list[dict]]], players):
+    """Training losses over epochs.
+
+    Args:
+      metrics: as for `training_curves`.
+      players: whose losses, one panel each.
+    """
+    return _curves(metrics, {f'loss/{player}': f'loss of {player.replace("_", " ")}' for player in players})
 
 
 def _curve(results: dict):
@@ -75,19 +147,25 @@ def accuracy_against_eps(results: dict[str, list[dict]], eps: float):
         _band(axis, [_curve(r) for r in seeds], style, run)
     axis.axvline(255 * eps, color='black', lw=0.8, ls=':')
     axis.set(xlabel='attack radius (/255)', ylabel='accuracy under attack', ylim=(0, 1))
-    axis.legend(frameon=False, fontsize=8)
+    _legend([axis])
     return figure
 
 
 def frontier(results: dict[str, list[dict]]):
-    """Clean against robust accuracy, one point a seed and a cross at the mean; up and right is better."""
+    """Clean against robust accuracy, one point a seed and a cross at the mean; up and right is better.
+
+    Args:
+      results: per run name, the results.json content of each seed; a run without any only keeps its colour.
+    """
     figure, (axis,) = _axes()
     for (color, _, marker), (run, seeds) in zip(_styles(), results.items(), strict=False):
+        if not seeds:
+            continue
         points = np.asarray([[r['metrics'][k] for k in ('robust_accuracy', 'clean_accuracy')] for r in seeds])
         axis.scatter(*points.T, color=color, s=16, alpha=0.6)
-        axis.scatter(*points.mean(axis=0), color=color, s=90, marker=marker, edgecolor='white', label=run)
+        axis.scatter(*points.mean(axis=0), color=color, s=90, marker=marker, edgecolor='white', label=_label(run))
     axis.set(xlabel='robust accuracy', ylabel='clean accuracy')
-    axis.legend(frameon=False, fontsize=8)
+    _legend([axis])
     return figure
 
 
@@ -136,5 +214,7 @@ def radius_contact_sheet(images, labels, radius, columns: int = 12, rows: int = 
 def save(figure, path: str | Path) -> Path:
     """Writes the figure as PNG at 150 dots an inch and returns the path."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', 'Glyph')  # a name's character that no font has is drawn as a box
+        figure.savefig(path, dpi=150)
     return Path(path)

@@ -3,11 +3,7 @@
 import dataclasses
 import hashlib
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,9 +13,10 @@ import numpy as np
 import gjax
 from gjax.train import config as configs
 from gjax.train import logging
-from gjax.train.errors import Interrupted, RunError
+from gjax.train.errors import RunError
+from gjax.train.jobs import Job, run_jobs
 from gjax.train.plots import save as save_figure
-from gjax.train.workdir import check_same_config
+from gjax.train.report import escape
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,84 +100,19 @@ def load_study(name: str) -> Study:
     return configs.load_module(root / name / 'study.py').STUDY
 
 
-def _plan(study: Study, scale: str, seeds, overrides: dict, extras: bool, workdir: Path):
-    """[(run name, seed, spec, overrides, directory)], every config already loaded once, so that mistakes show first."""
+def _plan(study: Study, scale: str, seeds, overrides: dict, extras: bool, workdir: Path) -> dict[str, dict[int, Job]]:
+    """{run: {seed: job}}, every config already loaded once, so that mistakes show first."""
     if scale not in study.runs:
         raise RunError(f'--scale is {scale!r}; allowed: {", ".join(study.runs)}')
-    file = {run.name: str(configs.experiments_dir() / study.name / run.config) for run in study.runs[scale]}
-    plan = []
+    chosen = [run for run in study.runs[scale] if extras or not run.extra]
+    plan: dict[str, dict[int, Job]] = {run.name: {} for run in chosen}
     for seed in seeds:
-        for run in study.runs[scale]:
-            if run.extra and not extras:
-                continue
-            known = run.overrides | overrides | {'seed': seed}
+        for run in chosen:
+            file = str(configs.experiments_dir() / study.name / run.config)
             directory = workdir / run.name / f'seed{seed}'
-            check_same_config(configs.load(file[run.name], known), directory)
-            plan.append((run.name, seed, file[run.name], known, directory))
+            job = plan[run.name][seed] = Job(file, run.overrides | overrides | {'seed': seed}, directory)
+            job.check()
     return plan
-
-
-def _run_here(plan) -> None:
-    from gjax.train.loop import train_and_evaluate
-
-    for name, _, spec, overrides, directory in plan:
-        if not (directory / 'results.json').exists():
-            train_and_evaluate(configs.load(spec, overrides), directory)
-        print(f'{name}: {directory}', flush=True)
-
-
-def _fraction(directory: Path) -> float:
-    """How far a run is, from its log: the last step counts 0.8, the results the rest."""
-    if (directory / 'results.json').exists():
-        return 1.0
-    lines = logging.read_metrics(directory / 'metrics.jsonl')
-    return 0.8 * lines[-1]['progress'] if lines else 0.0
-
-
-def _run_apart(plan, jobs: int) -> None:
-    """Each run in a process of its own, `jobs` at a time, under one bar; the first failure stops all."""
-    waiting, running = list(plan), {}
-    bar = logging.progress(100, 0, f'{len(plan)} runs, {jobs} at a time', unit='%')
-    environment = os.environ | {'GJAX_PROGRESS': '0'}
-
-    def stop(number, frame):
-        raise Interrupted('stopped: finished runs are kept, the others told to save; the same command resumes', 128 + number)
-
-    old = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                _, _, spec, overrides, directory = waiting.pop(0)
-                directory.mkdir(parents=True, exist_ok=True)
-                flags = [f'--config.{key}={value}' for key, value in overrides.items()]
-                command = [
-                    sys.executable,
-                    '-m',
-                    'gjax.cli',
-                    'train',
-                    f'--config={spec}',
-                    f'--workdir={directory}',
-                    *flags,
-                ]
-                with open(directory / 'output.log', 'a') as output:
-                    process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
-                running[process] = directory
-            time.sleep(0.3)
-            for process in [p for p in running if p.poll() is not None]:
-                directory = running.pop(process)
-                if process.returncode:
-                    last = (directory / 'output.log').read_text().strip().splitlines()[-1:]
-                    raise RunError(f'{directory} stopped with exit code {process.returncode}: {" ".join(last)}')
-            done = 100 * sum(_fraction(entry[-1]) for entry in plan) / len(plan)
-            bar.update(round(done) - bar.n)
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
-        bar.close()
-        for process in running:
-            process.terminate()
-        for process in running:  # each saves first; a second signal ends the wait
-            process.wait()
 
 
 def collect(directories: dict[str, dict[int, Path]]) -> dict[str, dict[int, dict]]:
@@ -207,7 +139,7 @@ def results_table(metrics: dict[str, dict], columns: dict[str, str]) -> str:
             values = [m[metric] for m in seeds.values() if metric in m]
             scale = 2.55 if 'radius' in metric and 'correlation' not in metric else 1.0
             cells.append(_cell([scale * v for v in values]))
-        lines.append(f'| {run} | {len(seeds)} | ' + ' | '.join(cells) + ' |')
+        lines.append(f'| {escape(run)} | {len(seeds)} | ' + ' | '.join(cells) + ' |')
     return '\n'.join(lines) + '\n'
 
 
@@ -326,15 +258,11 @@ def reproduce(
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f'--workdir is {str(workdir)!r}, which cannot be written: {error.strerror}') from error
-    missing = [entry for entry in plan if not (entry[-1] / 'results.json').exists()]
+    # A study's own method, the costliest, comes last in its table: it starts first.
+    missing = [plan[run][seed] for seed in reversed(seeds) for run in reversed(plan) if not plan[run][seed].finished]
     started = time.monotonic()
-    if jobs > 1 and len(missing) > 1:
-        _run_apart(missing[::-1], jobs)  # a study's own method, the costliest, comes last in its table: it starts first
-    else:
-        _run_here(missing)
-    directories: dict[str, dict[int, Path]] = {}
-    for run, seed, _, _, directory in plan:
-        directories.setdefault(run, {})[seed] = directory
+    run_jobs(missing, jobs)
+    directories = {run: {seed: job.directory for seed, job in by_seed.items()} for run, by_seed in plan.items()}
     inputs, stored = _digest(study, scale, directories), _stored(workdir)
     if missing or stored.get('inputs') != inputs:
         stored = _conclude(study, scale, directories, workdir) | {

@@ -11,17 +11,17 @@ from gjax.train import logging, processes
 from gjax.train.errors import RunError
 
 
+MACHINE_KEYS = ('data.dir', 'data.workers')  # where and with what a run is done, not what it is: free to change
+
+
 def check_same_config(config, workdir: Path) -> None:
     """Raises RunError, naming the first key that differs, if the workdir holds a run of another config."""
     file = Path(workdir) / 'config.json'
     if not file.exists():
         return
-    try:
-        old = configs.flatten(json.loads(file.read_text()))
-    except (ValueError, AttributeError) as error:
-        raise RunError(f'{file} is damaged ({error}); use another --workdir') from error
+    old = configs.flatten(logging.read_json(file))
     new = configs.flatten(json.loads(configs.to_json(config)))
-    for key in sorted(old.keys() | new.keys()):
+    for key in sorted((old.keys() | new.keys()).difference(MACHINE_KEYS)):
         if old.get(key) != new.get(key):
             raise RunError(
                 f'{workdir} holds a run with config.{key}={old.get(key)!r}, not {new.get(key)!r}; '

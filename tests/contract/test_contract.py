@@ -1,5 +1,6 @@
 """What every method must do: step, improve, agree on 1 and 8 devices, resume and repeat bit for bit."""
 
+import contextlib
 import json
 import os
 import signal
@@ -13,7 +14,8 @@ import pytest
 from gjax.train import config as configs
 from gjax.train.checkpoint import Checkpointer, to_arrays
 from gjax.train.logging import read_metrics
-from gjax.train.loop import Run, train_and_evaluate
+from gjax.train.loop import train_and_evaluate
+from gjax.train.run import Run
 from tests.contract.cases import CASES, L2, tiny_config
 
 
@@ -22,13 +24,14 @@ def case(request):
     return request.param
 
 
-def _train(run, steps):
-    state, collected = run.init(), []
-    while steps:
-        count = min(steps, run.steps_per_call)
-        state, metrics = run.train(state, count)
-        collected.append(metrics)
-        steps -= count
+def _train(run, steps, state=None, start=0):
+    """The state after `steps`, and every metric as an array over the steps from `start` on."""
+    collected = []
+    with contextlib.closing(run.advance(run.init() if state is None else state, start, (steps,))) as calls:
+        for state, step, metrics in calls:
+            collected.append(metrics)
+            if step == steps:
+                break
     return state, {name: np.concatenate([m[name] for m in collected]) for name in collected[0]}
 
 
@@ -49,7 +52,7 @@ def test_one_device_equals_eight(case, toy_data, meshes):
 def test_state_types_are_stable_and_every_player_is_logged(case, toy_data):
     run = Run(tiny_config(case, toy_data))
     before = run.init()
-    after, metrics = run.train(run.init(), 1)
+    after, metrics = _train(run, 1)
     assert jax.tree.structure(before) == jax.tree.structure(after)
     for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
         assert (old.shape, old.dtype) == (new.shape, new.dtype)
@@ -74,12 +77,12 @@ import os, pathlib, signal, sys, time
 from gjax.train import config, loop
 train = loop.Run.train
 
-def die(run, state, count):
+def die(run, state, source, count):
     if int(state.step) >= 6:
         while not pathlib.Path(sys.argv[1], 'checkpoints', '4').exists():
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGKILL)
-    return train(run, state, count)
+    return train(run, state, source, count)
 
 loop.Run.train = die
 loop.train_and_evaluate(config.from_json(sys.stdin.read()), sys.argv[1])

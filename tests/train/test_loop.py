@@ -1,5 +1,8 @@
 """The loop's parts: the compiled step sees the batches of the pure functions, whatever the length of a call."""
 
+import contextlib
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
@@ -8,7 +11,8 @@ from gjax import data
 from gjax.train import config as configs
 from gjax.train.devices import check_divisible, data_mesh
 from gjax.train.errors import RunError
-from gjax.train.loop import Run, _check_memory, _next_stop
+from gjax.train.feeds import _check_memory
+from gjax.train.run import Run, _stops
 
 
 @pytest.fixture(scope='module')
@@ -18,31 +22,31 @@ def run():
     return Run(configs.load('iaat/digits.py:supervised', changes))
 
 
+def _until(run, stop, cuts=()):
+    """The state after `stop` steps and the metrics of every step; calls also end at `cuts`."""
+    losses = []
+    with contextlib.closing(run.advance(run.init(), 0, (*cuts, stop))) as calls:
+        for state, step, metrics in calls:
+            losses += metrics['loss/classifier'].tolist()
+            if step == stop:
+                return state, losses
+
+
 def test_a_call_of_any_length_takes_the_same_steps(run):
     steps = run.info.steps_per_epoch + 3  # across an epoch's end
-    trails = []
-    for length in (1, 7):
-        state, losses, step = run.init(), [], 0
-        while step < steps:
-            count = min(length, steps - step)
-            state, metrics = run.train(state, count)
-            losses += metrics['loss/classifier'].tolist()
-            step += count
-        trails.append(losses)
-    assert trails[0] == trails[1]
+    assert _until(run, steps)[1] == _until(run, steps, range(steps))[1]
 
 
 def test_steps_use_the_batches_of_batch_index(run):
-    order_rng, augment_rng = jax.random.split(run.data_rng)
-    state, step = run.init(), run.info.steps_per_epoch + 1
-    for _ in range(step):
-        state, _ = run.train(state, 1)
+    step = run.info.steps_per_epoch + 1
+    state, _ = _until(run, step)
+    split, order_rng = run.feed.train, run.feed._rng
     index = data.batch_index(order_rng, step, run.info.num_examples, 80)
-    batch = data.gather(run.train_data, index)
-    rng = jax.random.fold_in(augment_rng, step)
+    batch = data.gather(split, index)
+    rng = jax.random.fold_in(run.augment_rng, step)
     batch['image'] = data.augment(batch['image'], rng=rng, padding=2, mirror=True)
     _, expected = jax.jit(run.method.step)(state, batch)
-    _, metrics = run.train(state, 1)
+    _, metrics = run.train(state, (split, order_rng), 1)
     np.testing.assert_allclose(metrics['loss/classifier'][0], expected['loss/classifier'], rtol=1e-5)
 
 
@@ -51,28 +55,32 @@ def test_evaluation_pads_the_last_batch_without_counting_it(run):
     whole = run.evaluate(state)['clean_accuracy']
     size = run.config.train.eval_batch_size
     assert len(data.load('digits').test) % size
-    logits = run.method.logits(state, data.gather(run.test_data, np.arange(360))['image'])
-    right = np.asarray(logits).argmax(axis=1) == np.asarray(run.test_data.labels)
+    logits = run.method.logits(state, data.gather(run.feed.test, np.arange(360))['image'])
+    right = np.asarray(logits).argmax(axis=1) == np.asarray(run.feed.test.labels)
     assert whole == pytest.approx(right.mean())
 
 
 def test_stops_fall_on_every_cadence():
-    stops, step = [], 0
-    while step < 20:
-        step = _next_stop(step, (6, 0, 8), 20)
-        stops.append(step)
-    assert stops == [6, 8, 12, 16, 18, 20]
+    assert list(_stops(0, (6, 0, 8), (), 20)) == [6, 8, 12, 16, 18, 20]
+    assert list(_stops(12, (6, 0, 8), (3, 13, 30), 20)) == [13, 16, 18, 20]
 
 
-def test_a_set_too_large_for_a_device_is_refused_before_it_is_copied(monkeypatch):
-    from types import SimpleNamespace
+def _mesh_of(*limits):
+    stats = [{'bytes_limit': limit} if limit else None for limit in limits]
+    return SimpleNamespace(local_devices=[SimpleNamespace(memory_stats=lambda s=s: s) for s in stats])
 
-    small = SimpleNamespace(memory_stats=lambda: {'bytes_limit': 2**20})
-    unknown = SimpleNamespace(memory_stats=lambda: None)
+
+def test_a_set_too_large_for_a_device_is_refused_before_it_is_copied():
     digits = data.load('digits')
-    _check_memory('digits', digits, SimpleNamespace(local_devices=[unknown]))
+    _check_memory(digits, _mesh_of(None))
     with pytest.raises(RunError, match=r"data\.name is 'digits', which takes 0\.0 GiB on every device; allowed: half"):
-        _check_memory('digits', digits, SimpleNamespace(local_devices=[unknown, small]))
+        _check_memory(digits, _mesh_of(None, 2**20))
+
+
+def test_a_state_too_large_for_a_device_is_refused_before_it_is_made():
+    changes = {'data.name': 'digits', 'net.hidden': 2**31}
+    with pytest.raises(RunError, match=r'config\.net makes .* GiB of parameters and optimiser state; allowed: '):
+        Run(configs.load('iaat/digits.py:supervised', changes))
 
 
 def test_divisibility():

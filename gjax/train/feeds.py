@@ -1,0 +1,220 @@
+"""Where a run's batches come from: a set that lies whole on the devices, or one that is streamed to them.
+
+Both feeds give the same batches. Each has two halves: host methods that yield `source`s (pytrees of global arrays), and
+functions, called inside a compiled function, that make batches of a source.
+"""
+
+import contextlib
+import itertools
+import queue
+import threading
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gjax import data
+from gjax.data.streaming import EvalBatches, TrainBatches, stream
+from gjax.train.devices import device_memory, replicated, sharded
+from gjax.train.errors import RunError
+
+CHUNK_BYTES = 2**28  # a streamed chunk of several steps takes no more than this, unless one batch does
+
+
+def own_rows(mesh, size: int) -> np.ndarray:
+    """The positions, ascending, of a batch of `size` that this process's devices hold."""
+    parts = {(p[0].start or 0, p[0].stop or size) for p in sharded(mesh).addressable_devices_indices_map((size,)).values()}
+    return np.concatenate([np.arange(*part) for part in sorted(parts)])
+
+
+def to_devices(local: np.ndarray, rows: np.ndarray, size: int, mesh, axis: int = 0):
+    """The global array whose `axis` has `size` positions, of which `local` has this process's `rows`."""
+    shape = (*local.shape[:axis], size, *local.shape[axis + 1 :])
+
+    def shard(index):
+        first = np.searchsorted(rows, index[axis].start or 0)
+        count = len(range(*index[axis].indices(size)))
+        return np.take(local, range(first, first + count), axis) if count < len(rows) else local
+
+    return jax.make_array_from_callback(shape, sharded(mesh, axis), shard)
+
+
+def replicate(records: data.Records, mesh) -> data.DeviceData:
+    """A whole split on every device. A process reads only what its devices hold of it; the devices exchange the rest."""
+    count = len(records)
+    padded = -(-count // mesh.size) * mesh.size
+    rows = own_rows(mesh, padded)
+    split = records.read(np.minimum(rows, count - 1))
+    parts = [to_devices(array, rows, padded, mesh) for array in (split.images, split.labels)]
+    whole = jax.jit(lambda parts: [part[:count] for part in parts], out_shardings=replicated(mesh))
+    return data.DeviceData(*whole(parts))
+
+
+class Resident:
+    """The set lies whole, as uint8, on every device; batches are gathered inside the compiled step."""
+
+    waited = 0.0  # seconds that the run waited for data
+
+    def __init__(self, dataset: data.Dataset, mesh, rng, batch_size: int):
+        _check_memory(dataset, mesh)
+        self.mesh, self._batch_size = mesh, batch_size
+        self.train, self.test = (replicate(split, mesh) for split in (dataset.train, dataset.test))
+        self._rng = rng
+
+    @contextlib.contextmanager
+    def chunks(self, start: int, counts):
+        """A context that gives an iterator of sources, one for each of `counts` steps from step `start` on."""
+        yield ((self.train, self._rng) for _ in counts)
+
+    def begin(self, source, first_step, max_steps: int):
+        """Inside jit: the function (i, step) -> batch of the i-th step after `first_step`."""
+        split, rng = source
+        num_examples = split.labels.shape[0]
+        steps_per_epoch = num_examples // self._batch_size
+        first_epoch = first_step // steps_per_epoch
+        epochs = 1 + -(-max_steps // steps_per_epoch)
+        orders = jnp.stack([data.epoch_order(rng, first_epoch + i, num_examples) for i in range(epochs)])
+
+        def read(i, step):
+            epoch, position = step // steps_per_epoch, step % steps_per_epoch
+            order = orders[epoch - first_epoch]
+            index = jax.lax.dynamic_slice_in_dim(order, position * self._batch_size, self._batch_size)
+            return data.gather(split, jax.lax.with_sharding_constraint(index, sharded(self.mesh)))
+
+        return read
+
+    @contextlib.contextmanager
+    def examples(self, name: str, batch_size: int):
+        """A context that gives an iterator of (source, mask) over the split `name`, 'train' or 'test', in index order."""
+        split = getattr(self, name)
+        total = split.labels.shape[0]
+        starts = range(0, total, batch_size)
+        index = (np.arange(start, start + batch_size) for start in starts)
+        yield (((split, np.minimum(rows, total - 1)), rows < total) for rows in index)
+
+    def batch(self, source):
+        """Inside jit: the batch of a source of `examples`."""
+        split, index = source
+        return data.gather(split, jax.lax.with_sharding_constraint(index, sharded(self.mesh)))
+
+
+class Streamed:
+    """The set is decoded ahead of the run, in worker processes; each process decodes the rows that its devices hold."""
+
+    def __init__(self, dataset: data.Dataset, mesh, rng, batch_size: int, num_steps: int, max_steps: int, workers: int):
+        self.mesh, self._dataset, self._workers = mesh, dataset, workers
+        self.waited = 0.0
+        self._batch_size, self._max_steps = batch_size, max_steps
+        rows, key = own_rows(mesh, batch_size), np.asarray(jax.random.key_data(rng))
+        self._batches = TrainBatches(dataset.train, key, batch_size, rows, num_steps, dataset.image_shape)
+
+    @contextlib.contextmanager
+    def chunks(self, start: int, counts):
+        """A context that gives an iterator of sources, one for each of `counts` steps from step `start` on."""
+
+        def assemble(batches):
+            for count in counts:
+                yield self._chunk([_next(batches) for _ in range(count)])
+
+        with stream(self._batches, start, workers=self._workers) as batches, _Ahead(assemble(batches), self) as chunks:
+            yield chunks
+
+    def _chunk(self, batches):
+        chunk = {}
+        for name, first in batches[0].items():
+            array = np.zeros((self._max_steps, *first.shape), first.dtype)
+            for i, batch in enumerate(batches):
+                array[i] = batch[name]
+            chunk[name] = to_devices(array, self._batches.rows, self._batch_size, self.mesh, axis=1)
+        return chunk
+
+    def begin(self, source, first_step, max_steps: int):
+        """Inside jit: the function (i, step) -> batch of the i-th step after `first_step`."""
+
+        def read(i, step):
+            batch = {name: jax.lax.dynamic_index_in_dim(array, i, keepdims=False) for name, array in source.items()}
+            return self.batch(batch)
+
+        return read
+
+    @contextlib.contextmanager
+    def examples(self, name: str, batch_size: int):
+        """A context that gives an iterator of (source, mask) over the split `name`, 'train' or 'test', in index order."""
+        records = getattr(self._dataset, name)
+        rows, total = own_rows(self.mesh, batch_size), len(records)
+        batches = EvalBatches(records, batch_size, rows, self._dataset.image_shape)
+
+        def sources(read):
+            for start in range(0, total, batch_size):
+                batch = {k: to_devices(v, rows, batch_size, self.mesh) for k, v in _next(read).items()}
+                yield batch, np.arange(start, start + batch_size) < total
+
+        with stream(batches, 0, workers=self._workers) as read, _Ahead(sources(read), self) as ahead:
+            yield ahead
+
+    def batch(self, source):
+        """Inside jit: the batch of a source of `examples`."""
+        return data.to_batch(source['image'], source['label'], source['index'])
+
+
+def _next(iterator):
+    """The next batch; DataError, in place of Grain's own errors, if a worker has died."""
+    try:
+        return next(iterator)
+    except RuntimeError as error:
+        raise data.DataError(f'a data worker failed: {" ".join(str(error).split())[:160]}') from error
+
+
+class _Ahead:
+    """An iterator run one item ahead in a thread; the seconds that its consumer waits are added to `account.waited`."""
+
+    def __init__(self, iterator, account):
+        self._iterator, self._account = iterator, account
+        self._ready: queue.Queue = queue.Queue(1)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self):
+        try:
+            for item in itertools.chain(self._iterator, [StopIteration()]):
+                if not self._put(item):
+                    return
+        except Exception as error:
+            self._put(error)
+
+    def _put(self, item) -> bool:
+        while not self._stop.is_set():
+            with contextlib.suppress(queue.Full):
+                self._ready.put(item, timeout=0.1)
+                return True
+        return False
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        started = time.monotonic()
+        item = self._ready.get()
+        self._account.waited += time.monotonic() - started
+        if isinstance(item, Exception):
+            raise item
+        return item
+
+    def __exit__(self, *_):
+        self._stop.set()
+        self._thread.join()
+
+
+def _check_memory(dataset: data.Dataset, mesh) -> None:
+    """RunError if the set, which lies whole on every device, would fill more than half of the smallest one."""
+    limit = device_memory(mesh)
+    if dataset.nbytes > limit / 2:
+        raise RunError(
+            f'data.name is {dataset.name!r}, which takes {dataset.nbytes / 2**30:.1f} GiB on every device; allowed: half of '
+            f'a device, {limit / 2**31:.1f} GiB; set data.streaming=True, or smaller images (data.image_size)'
+        )

@@ -1,0 +1,190 @@
+"""One run's parts, built from its config. Everything numeric happens in two compiled functions."""
+
+import itertools
+import math
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gjax import data, methods
+from gjax.metrics import MaskedMean
+from gjax.train import config as configs
+from gjax.train import feeds
+from gjax.train.devices import check_divisible, data_mesh, device_memory, replicated, sharded
+from gjax.train.errors import RunError
+
+MAX_WORKERS = 128
+
+
+def make_train_call(method, mesh, begin, *, max_steps: int, augmentation: dict):
+    """The compiled function (state, source, rng, count) -> (state, metrics of each step [max_steps]).
+
+    It runs `count` steps (a number known only at run time, so one compilation serves every length) of reading a batch,
+    augmentation and `method.step` in one loop on the device. The batch is sharded over the mesh, the rest is replicated;
+    the state is donated. `begin` is a feed's: (source, first step, max_steps) -> the function that reads batches.
+    """
+
+    def call(state, source, rng, count):
+        read = begin(source, state.step, max_steps)
+
+        def step(i, state):
+            batch = read(i, state.step)
+            step_rng = jax.random.fold_in(rng, state.step)
+            batch['image'] = data.augment(batch['image'], rng=step_rng, **augmentation)
+            return method.step(state, jax.lax.with_sharding_constraint(batch, sharded(mesh)))
+
+        shapes = jax.eval_shape(step, 0, state)[1]
+        buffers = jax.tree.map(lambda s: jnp.zeros((max_steps, *s.shape), s.dtype), shapes)
+
+        def body(i, carry):
+            state, buffers = carry
+            state, metrics = step(i, state)
+            return state, jax.tree.map(lambda b, m: b.at[i].set(m), buffers, metrics)
+
+        return jax.lax.fori_loop(0, count, body, (state, buffers))
+
+    return jax.jit(call, donate_argnums=0, out_shardings=replicated(mesh))
+
+
+def make_evaluate(function, mesh, batch_of):
+    """The compiled function (state, source, rng) -> per-example results, for a method's evaluate functions."""
+
+    def call(state, source, rng):
+        batch = jax.lax.with_sharding_constraint(batch_of(source), sharded(mesh))
+        return function(state, batch, rng=rng)
+
+    return jax.jit(call, out_shardings=replicated(mesh))
+
+
+def _stops(step: int, cadences, cuts, total: int):
+    """The steps after `step` at which a compiled call ends: at most the first cadence apart, at multiples of all, at cuts."""
+    while step < total:
+        step = min([total, *((step // c + 1) * c for c in cadences if c), *(cut for cut in cuts if cut > step)])
+        yield step
+
+
+def _check_ranges(config, mesh) -> None:
+    check_divisible('train.batch_size', config.train.batch_size, mesh)
+    check_divisible('train.eval_batch_size', config.train.eval_batch_size, mesh)
+    if config.data.padding_mode not in ('reflect', 'edge', 'constant'):
+        raise RunError(f'data.padding_mode is {config.data.padding_mode!r}; allowed: reflect, edge, constant')
+    for section, key, low in (('train', 'steps_per_call', 1), ('data', 'padding', 0), ('data', 'image_size', 0)):
+        if config[section][key] < low:
+            raise RunError(f'{section}.{key} is {config[section][key]}; allowed: >= {low}')
+    if not 0 <= config.data.workers <= MAX_WORKERS:
+        raise RunError(f'data.workers is {config.data.workers}; allowed: 0..{MAX_WORKERS}')
+
+
+class Run:
+    """One run's parts, built from its config: data, method, compiled functions, cadences."""
+
+    def __init__(self, config, mesh=None):
+        self.config, train = config, config.train
+        self.check = lambda: None  # called before every evaluated batch; may raise to stop
+        self.mesh = data_mesh() if mesh is None else mesh
+        _check_ranges(config, self.mesh)
+        dataset = data.find(config.data.name, config.data.dir or None, config.data.image_size)
+        count = len(dataset.train)
+        steps_per_epoch = count // train.batch_size
+        if not steps_per_epoch:
+            raise RunError(f'train.batch_size is {train.batch_size}; allowed: at most {count}, the training examples')
+        duration = partial(configs.duration, train, steps_per_epoch=steps_per_epoch, batch_size=train.batch_size)
+        self.num_steps = duration('total')
+        self.eval_every, self.checkpoint_every = duration('eval_every'), duration('checkpoint_every')
+        if not self.num_steps:
+            raise RunError('train.total_epochs, total_examples and total_steps are 0; allowed: one of them positive')
+        self.info = methods.DataInfo(dataset.num_classes, count, steps_per_epoch, self.num_steps)
+        self.method = methods.build(config, self.info)
+        self.init_rng, data_rng, self.eval_rng = jax.random.split(jax.random.key(config.seed), 3)
+        first = dataset.train.read(np.arange(min(2, count)))
+        self._example = data.to_batch(first.images, first.labels, np.arange(len(first)))
+        self._check_state()
+        order_rng, self.augment_rng = jax.random.split(data_rng)
+        self.steps_per_call = min(train.steps_per_call, steps_per_epoch)
+        if config.data.streaming:
+            batch_bytes = train.batch_size * int(np.prod(dataset.image_shape))
+            self.steps_per_call = max(1, min(self.steps_per_call, feeds.CHUNK_BYTES // batch_bytes))
+            sizes = (train.batch_size, self.num_steps, self.steps_per_call)
+            self.feed = feeds.Streamed(dataset, self.mesh, order_rng, *sizes, config.data.workers)
+        else:
+            self.feed = feeds.Resident(dataset, self.mesh, order_rng, train.batch_size)
+        augmentation = {'padding': config.data.padding, 'padding_mode': config.data.padding_mode, 'mirror': config.data.flip}
+        self.train_call = make_train_call(
+            self.method, self.mesh, self.feed.begin, max_steps=self.steps_per_call, augmentation=augmentation
+        )
+
+    def _check_state(self) -> None:
+        """RunError if the state alone would not fit into the smallest device."""
+        leaves = jax.tree.leaves(jax.eval_shape(self.method.init, self.init_rng, self._example))
+        needed = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
+        limit = device_memory(self.mesh)
+        if needed > limit:
+            raise RunError(
+                f'config.net makes {needed / 2**30:.1f} GiB of parameters and optimiser state; allowed: '
+                f'{limit / 2**30:.1f} GiB, the memory of a device'
+            )
+
+    def init(self):
+        """The state at step 0, on every device."""
+        return jax.jit(self.method.init, out_shardings=replicated(self.mesh))(self.init_rng, self._example)
+
+    def advance(self, state, step: int, cuts=()):
+        """Trains from `step`, the state's own, to the end; close it to stop before.
+
+        Yields (state, step, metrics) after every compiled call: at the latest `steps_per_call` steps after the one before,
+        and at every evaluation, checkpoint and step in `cuts`. metrics: every one as an array over the steps since.
+        """
+        cadences = (self.steps_per_call, self.eval_every, self.checkpoint_every)
+        stops = list(_stops(step, cadences, cuts, self.num_steps))
+        counts = [stop - start for start, stop in itertools.pairwise([step, *stops])]
+        with self.feed.chunks(step, counts) as sources:
+            for stop, count, source in zip(stops, counts, sources, strict=True):
+                state, metrics = self.train(state, source, count)
+                yield state, stop, metrics
+
+    def train(self, state, source, count: int):
+        """`count` <= steps_per_call steps: the new state, and every metric as an array [count]."""
+        state, metrics = self.train_call(state, source, self.augment_rng, jnp.int32(count))
+        return state, {name: values[:count] for name, values in jax.device_get(metrics).items()}
+
+    def evaluate(self, state, *, final: bool = False) -> dict:
+        """Means over the test split: cheap ones, or the final protocol."""
+        name = 'final_evaluate' if final else 'evaluate'
+        if not hasattr(self, f'_{name}'):
+            setattr(self, f'_{name}', make_evaluate(getattr(self.method, name), self.mesh, self.feed.batch))
+        mean = MaskedMean()
+        for results, mask in self._per_example(getattr(self, f'_{name}'), state, 'test'):
+            mean.add(results, mask)
+        return mean.result()
+
+    def _per_example(self, function, state, split: str):
+        """Yields (results, mask) over a whole split in index order; the last batch is padded to the common size."""
+        with self.feed.examples(split, self.config.train.eval_batch_size) as sources:
+            for number, (source, mask) in enumerate(sources):
+                self.check()
+                results = function(state, source, jax.random.fold_in(self.eval_rng, number))
+                yield jax.device_get(results), mask
+
+    def summarize(self, state) -> dict:
+        """The method's numbers about its memory, on the host."""
+        return jax.device_get(jax.jit(self.method.summarize)(state))
+
+    def describe(self, state) -> dict[str, np.ndarray]:
+        """The method's per-example values of the training split, [N] each, in index order."""
+
+        def call(state, batch, rng):
+            return self.method.describe_example(state, batch)
+
+        parts = self._per_example(make_evaluate(call, self.mesh, self.feed.batch), state, 'train')
+        rows = [{name: values[mask] for name, values in results.items()} for results, mask in parts]
+        return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+    def final_metrics(self, state, examples) -> dict[str, float]:
+        """The numbers of results.json: final test means, the curve one radius a name, and summaries of the memory."""
+        metrics = self.evaluate(state, final=True)
+        for eps, value in zip(self.config.evaluation.curve, metrics.pop('accuracy_curve', ()), strict=True):
+            metrics[f'accuracy_at_{eps:.4f}'] = value
+        summary = {k: float(v) for k, v in self.summarize(state).items() if np.ndim(v) == 0}
+        return metrics | summary | self.method.summarize_examples(examples)
