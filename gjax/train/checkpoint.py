@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import shutil
+import sys
 import warnings
 from pathlib import Path
 
@@ -59,12 +60,28 @@ def digest(arrays: dict[str, np.ndarray]) -> str:
     return total.hexdigest()
 
 
+def _ignore_late_callbacks() -> None:
+    """When one array of a checkpoint cannot be written, tensorstore tells the others' futures, whose event loop is gone by
+    then, and Python prints a traceback for each. The write's own error is raised as always."""
+    if getattr(sys.unraisablehook, 'ignores_late_callbacks', False):
+        return
+    shown = sys.unraisablehook
+
+    def hook(unraisable):
+        if not (isinstance(unraisable.exc_value, RuntimeError) and str(unraisable.exc_value) == 'Event loop is closed'):
+            shown(unraisable)
+
+    hook.ignores_late_callbacks = True
+    sys.unraisablehook = hook
+
+
 class Checkpointer:
     """The checkpoints of one run, under `directory`; the newest `keep` stay. With `read_only` nothing there changes."""
 
     def __init__(self, directory: Path, keep: int = 2, read_only: bool = False):
         # Orbax logs a page of tracebacks for every error that it also raises.
         logging.getLogger('absl').setLevel(logging.CRITICAL + 1)
+        _ignore_late_callbacks()
         self._directory, self._read_only = Path(directory).absolute(), read_only
         writing = {} if read_only else {'max_to_keep': keep, 'cleanup_tmp_directories': True}
         options = ocp.CheckpointManagerOptions(create=not read_only, read_only=read_only, **writing)

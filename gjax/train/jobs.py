@@ -55,10 +55,7 @@ def run_jobs(jobs: list[Job], at_a_time: int) -> None:
       Interrupted: SIGTERM or SIGINT came; running jobs were told to save.
     """
     jobs = [job for job in jobs if not job.finished]
-    if at_a_time == 1 or len(jobs) == 1:
-        failures = _run_here(jobs)
-    else:
-        failures = _run_apart(jobs, at_a_time)
+    failures = _run_here(jobs) if at_a_time == 1 or len(jobs) == 1 else _run_apart(jobs, at_a_time)
     if failures:
         listed = '; '.join(f'{job.directory}: {reason}' for job, reason in failures[:5])
         more = f'; and {len(failures) - 5} more' if len(failures) > 5 else ''

@@ -97,7 +97,7 @@ def read_metrics(path: Path) -> list[dict]:
 
 
 def _tensorboard():
-    """TensorBoardX's synchronous writer, its event protocol and its scalar summaries; without PyTorch, which it would load."""
+    """TensorBoardX's synchronous writer, event protocol and scalar summaries; without PyTorch, which it would load."""
     hide = 'torch' not in sys.modules
     if hide:
         sys.modules['torch'] = None
@@ -171,7 +171,7 @@ class NoLog:
 
 
 class Speed:
-    """How fast a run trains in this process, and how much of that it waits for data; the first call, which compiles, aside."""
+    """How fast a run trains in this process, and how much of that it waits for data; not counting the call that compiles."""
 
     def __init__(self, batch_size: int, feed):
         self._batch_size, self._feed = batch_size, feed

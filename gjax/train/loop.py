@@ -1,7 +1,6 @@
 """Training and evaluating one run, top to bottom."""
 
 import contextlib
-import json
 import signal
 import threading
 import time

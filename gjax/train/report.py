@@ -158,6 +158,13 @@ def read_run(directory: Path) -> Entry:
     return Entry(directory, status, seed=int(config['seed']), lines=lines, **record, **results)
 
 
+def _tell_apart(base: str, own: dict, other: dict) -> str:
+    """The name `base` with the first three settings that are not those of another run of that name."""
+    differing = [k for k in sorted(own.keys() | other.keys()) if k != 'seed' and own.get(k) != other.get(k)]
+    values = {k: plots.printable(own.get(k, 'None').strip('"\''), 24) for k in differing[:3]}
+    return f'{base} ({", ".join(f"{k}={v}" for k, v in values.items())})' if values else base
+
+
 def group_runs(directories: list[Path]) -> dict[str, list[Path]]:
     """Runs whose configs differ only in the seed, together, named by their folder and, at need, what sets them apart.
 
@@ -180,12 +187,8 @@ def group_runs(directories: list[Path]) -> dict[str, list[Path]]:
         if own is None:
             name = f'{folder.parent.name}/{folder.name}'
         else:
-            name = base = (folder.parent if members[0].name.startswith('seed') else folder).name
-            other = first.setdefault(base, own)
-            differing = [k for k in sorted(own.keys() | other.keys()) if k != 'seed' and own.get(k) != other.get(k)]
-            if differing:
-                values = {k: own.get(k, 'None').strip('"\'') for k in differing[:3]}
-                name = f'{base} ({", ".join(f"{k}={plots.printable(v, 24)}" for k, v in values.items())})'
+            base = (folder.parent if members[0].name.startswith('seed') else folder).name
+            name = _tell_apart(base, own, first.setdefault(base, own))
         name = plots.printable(name)
         numbered = (f'{name} #{i}' for i in itertools.count(2))
         named[next(n for n in itertools.chain([name], numbered) if n not in named)] = members
@@ -217,7 +220,9 @@ def choose_columns(groups: dict[str, list[Entry]], metrics=()) -> tuple[list[str
     known = sorted(counts, key=lambda metric: (-counts[metric], metric))
     for metric in metrics:
         if metric not in counts:
-            raise RunError(f'there is no metric {plots.printable(metric)!r}; known: {_listed(known, plots.printable)}')
+            raise RunError(
+                f'there is no metric {plots.printable(metric)!r}; known: {_listed(known, plots.printable) or "none"}'
+            )
     if metrics:
         return list(dict.fromkeys(metrics)), []
     family = {metric: re.sub(r'[0-9]+(\.[0-9]+)?', '#', metric) for metric in known}
@@ -227,8 +232,9 @@ def choose_columns(groups: dict[str, list[Entry]], metrics=()) -> tuple[list[str
 
 
 def _listed(names: list[str], show, limit: int = 30) -> str:
+    """The first names, as `show` writes them, and how many more there are."""
     more = [f'and {len(names) - limit} more'] if len(names) > limit else []
-    return ', '.join([*map(show, names[:limit]), *more]) or 'none'
+    return ', '.join([*map(show, names[:limit]), *more])
 
 
 def _cell(values: list[float], percent: bool = False) -> str:
@@ -252,8 +258,9 @@ def _seeds(runs: list[Entry]) -> str:
     return f'{seeds}' if seeds == len(runs) else f'{seeds} ({len(runs)} runs)'
 
 
-def _devices(run: Entry) -> str:
-    return ', '.join(f'{n} x {escape(device)}' for device, n in collections.Counter(run.devices).items())
+def _devices(runs: list[Entry]) -> str:
+    each = [collections.Counter(run.devices).items() for run in runs]
+    return _listed(list(dict.fromkeys(f'{n} x {escape(device)}' for counts in each for device, n in counts)), str, 4)
 
 
 def comparison_table(groups: dict[str, list[Entry]], columns: list[str]) -> str:
@@ -271,16 +278,15 @@ def comparison_table(groups: dict[str, list[Entry]], columns: list[str]) -> str:
         costs = [_cell([getattr(r, key) for r in used if getattr(r, key) is not None]) for key in _COSTS]
         steps = sorted({run.step for run in used})
         steps = ' to '.join(map(str, dict.fromkeys(steps[:1] + steps[-1:])))
-        devices = '; '.join(dict.fromkeys(filter(None, map(_devices, used))))
         marked = [cell and cell + escape(mark) for cell in cells]
-        lines.append([escape(name), _seeds(used), _status(runs), *marked, steps, *costs, devices])
+        lines.append([escape(name), _seeds(used), _status(runs), *marked, steps, *costs, _devices(used)])
     return ''.join(f'| {" | ".join(line)} |\n' for line in lines)
 
 
 def _figures(groups: dict[str, list[Entry]], columns: list[str]) -> dict:
     """{file: Figure}, without those that would show nothing."""
     used = {name: _used(runs) for name, runs in groups.items()}
-    used = {f'{name} {mark}'.strip(): runs for name, (runs, mark) in used.items()}
+    used = {name + (' *' if mark else ''): runs for name, (runs, mark) in used.items()}
     logs = {name: [run.lines for run in runs] for name, runs in used.items()}
     tests = set(plots.logged(logs, 'test/'))
     names, players = [c for c in columns if c in tests][:6], plots.logged(logs, 'loss/')[:6]

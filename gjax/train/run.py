@@ -59,7 +59,7 @@ def make_evaluate(function, mesh, batch_of):
 
 
 def _stops(step: int, cadences, cuts, total: int):
-    """The steps after `step` at which a compiled call ends: at most the first cadence apart, at multiples of all, at cuts."""
+    """The steps after `step` at which a compiled call ends: every multiple of a cadence that is not 0, and the cuts."""
     while step < total:
         step = min([total, *((step // c + 1) * c for c in cadences if c), *(cut for cut in cuts if cut > step)])
         yield step

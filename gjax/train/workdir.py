@@ -10,7 +10,6 @@ from gjax.train import config as configs
 from gjax.train import logging, processes
 from gjax.train.errors import RunError
 
-
 MACHINE_KEYS = ('data.dir', 'data.workers')  # where and with what a run is done, not what it is: free to change
 
 

@@ -2,10 +2,8 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -124,36 +122,6 @@ def test_reproduce_runs_a_study_and_reports_claims_that_fail(tmp_path):
     _fails(other, 'holds a run with config.net.hidden=8, not 16')
 
 
-def test_kill_and_sigterm_resume_to_the_undisturbed_result(tmp_path):
-    config = 'iaat/digits.py:iaat'
-    slow = {'train.total_epochs': '40', 'train.checkpoint_every_epochs': '2', 'method.warmup_epochs': '10'}
-    whole = _train(tmp_path / 'whole', config, slow)
-    assert whole.returncode == 0, whole.stderr
-    flags = ['train', f'--config={config}', f'--workdir={tmp_path}/stopped', *_flags(**slow)]
-    command = [sys.executable, '-m', 'gjax.cli', *flags]
-    checkpoints = tmp_path / 'stopped' / 'checkpoints'
-    seen = 0
-    for number, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 143)):
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=_environment())
-        deadline = time.monotonic() + 200
-        while process.poll() is None and time.monotonic() < deadline:
-            steps = [int(p.name) for p in checkpoints.glob('*') if p.name.isdigit()] if checkpoints.is_dir() else []
-            if max(steps, default=0) > seen:
-                seen = max(steps)
-                process.send_signal(number)
-                break
-            time.sleep(0.005)
-        _, stderr = process.communicate(timeout=120)
-        assert process.returncode == code, stderr
-    assert 'SIGTERM at step' in stderr
-    assert 'the same command resumes' in stderr
-    resumed = _train(tmp_path / 'stopped', config, slow)
-    assert resumed.returncode == 0, resumed.stderr
-    assert json.loads(resumed.stdout) == json.loads(whole.stdout)
-    logs = [(tmp_path / name / 'metrics.jsonl').read_text() for name in ('whole', 'stopped')]
-    assert logs[0] == logs[1]
-
-
 def _fails(done, *words):
     assert done.returncode not in (0, None)
     lines = [line for line in done.stderr.strip().splitlines() if line]
@@ -220,22 +188,6 @@ def test_a_non_finite_loss_names_step_player_and_checkpoint(tmp_path):
     done = _train(tmp_path / 'a', changes=changes)
     _fails(done, 'of player classifier is', 'at step ', 'no checkpoint yet')
     assert not (tmp_path / 'a' / 'results.json').exists()
-
-
-def test_a_corrupt_newest_checkpoint_falls_back_and_warns(finished, tmp_path):
-    import shutil
-
-    copy = tmp_path / 'copy'
-    shutil.copytree(finished, copy)
-    (copy / 'results.json').unlink()
-    newest = max((p for p in (copy / 'checkpoints').iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
-    for file in newest.rglob('*'):
-        if file.is_file() and '/d/' in str(file):
-            file.write_bytes(file.read_bytes()[:50])
-    done = _train(copy)
-    assert done.returncode == 0, done.stderr
-    assert f'checkpoint {newest.name} is damaged and not used' in done.stderr
-    assert json.loads(done.stdout) == json.loads((finished / 'results.json').read_text())
 
 
 def test_usage_mistakes():

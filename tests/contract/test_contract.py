@@ -24,12 +24,12 @@ def case(request):
     return request.param
 
 
-def _train(run, steps, state=None, start=0):
-    """The state after `steps`, and every metric as an array over the steps from `start` on."""
+def _train(run, steps):
+    """The state after `steps`, and every metric as an array over them."""
     collected = []
-    with contextlib.closing(run.advance(run.init() if state is None else state, start, (steps,))) as calls:
-        for state, step, metrics in calls:
-            collected.append(metrics)
+    with contextlib.closing(run.advance(run.init(), 0, (steps,))) as calls:
+        for new, step, metrics in calls:
+            state, collected = new, [*collected, metrics]
             if step == steps:
                 break
     return state, {name: np.concatenate([m[name] for m in collected]) for name in collected[0]}

@@ -32,6 +32,8 @@ def test_results_table():
     table = studies.results_table(METRICS, {'clean_accuracy': 'clean', 'mean_radius': 'radius'})
     assert '| a | 2 | 92.0 ± 2.8 | 25.5 ± 0.0 |' in table
     assert '| b | 2 | 87.0 ± 1.4 |  |' in table
+    odd = studies.results_table({'a|<b>_*\n': METRICS['b']}, {'clean_accuracy': 'clean'})
+    assert odd.splitlines()[2] == r'| a\|&lt;b&gt;\_\*\\n | 2 | 87.0 ± 1.4 |'
 
 
 def test_update_between(tmp_path):

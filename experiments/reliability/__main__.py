@@ -1,0 +1,67 @@
+"""Does every fault of `faults.py` to real runs and prints the table of README.md.
+
+python -m experiments.reliability --update_readme        about six minutes on two CPU cores
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from experiments.reliability import faults
+
+
+def outcomes(bench: faults.Bench, kills: int):
+    """Every fault, one after the other; those that need the right to mount only where there is one."""
+    longer = faults.Bench(bench.root / 'long', int(bench.rng.integers(2**31)), {'train.total_epochs': 40})
+    yield faults.kill_at_random_moments(longer, kills)
+    yield faults.signals(bench)
+    yield faults.damaged_checkpoints(bench)
+    if faults.can_mount():
+        yield faults.full_disks(bench)
+        yield faults.read_only_workdir(bench)
+    yield faults.file_size_limits(bench)
+    yield faults.torn_logs(bench)
+    yield faults.clock_going_backwards(bench)
+    yield faults.second_process(bench)
+    yield faults.lost_process(bench)
+    yield faults.lost_data_worker(bench)
+
+
+def table(results: list[faults.Outcome]) -> str:
+    """Markdown."""
+    lines = ['| fault | tried | survived | lost | what happens |', '|---|---|---|---|---|']
+    lines += [f'| {o.fault} | {o.tried} | {o.survived} | {o.lost} | {o.notes} |' for o in results]
+    return '\n'.join(lines) + '\n'
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser('python -m experiments.reliability', description=__doc__.splitlines()[0])
+    parser.add_argument('--kills', type=int, default=20, help='how often the run is killed')
+    parser.add_argument('--seed', type=int, default=0, help='of the random moments')
+    parser.add_argument('--workdir', help='where the runs go; default a temporary folder')
+    parser.add_argument('--update_readme', action='store_true', help="write the table into the checkout's README.md")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        bench = faults.Bench(Path(arguments.workdir or temporary), arguments.seed)
+        results = []
+        for outcome in outcomes(bench, arguments.kills):
+            results.append(outcome)
+            print(f'{outcome.fault}: {outcome.survived} of {outcome.tried} survived', file=sys.stderr, flush=True)
+            for failure in outcome.failures:
+                print(f'  {failure}', file=sys.stderr, flush=True)
+        if arguments.workdir:
+            text = json.dumps([{'fault': o.fault, 'tried': o.tried, 'failures': o.failures} for o in results], indent=2)
+            Path(arguments.workdir, 'reliability.json').write_text(text + '\n')
+    print(table(results))
+    if arguments.update_readme:
+        from gjax.train.config import experiments_dir
+        from gjax.train.study import update_between
+
+        update_between(experiments_dir().parent / 'README.md', 'reliability', table(results))
+    return min(1, sum(outcome.lost for outcome in results))
+
+
+if __name__ == '__main__':
+    sys.exit(main())

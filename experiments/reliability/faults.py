@@ -1,0 +1,427 @@
+"""Faults done to real runs: kills, signals, full and read-only disks, damaged files, a clock that goes back.
+
+Each function does one kind of fault some number of times and returns an `Outcome`. A fault is survived if the run ends as
+promised (exit code, one line) and the same command then finishes with the very results.json and metrics.jsonl of a run
+that nothing disturbed.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+CONFIG = 'iaat/digits.py:iaat'
+SETTINGS = {
+    'data.name': 'digits',
+    'train.batch_size': 96,
+    'train.eval_batch_size': 120,
+    'train.total_epochs': 20,
+    'train.steps_per_call': 7,
+    'train.checkpoint_every_steps': 7,
+    'train.eval_every_epochs': 5,
+    'method.warmup_epochs': 2,
+    'method.attack_steps': 2,
+    'net.widths': '(4, 8)',
+    'net.hidden': 8,
+    'evaluation.steps': 2,
+    'evaluation.restarts': 1,
+    'evaluation.quick_steps': 1,
+    'evaluation.curve': '(0.1,)',
+    'evaluation.curve_steps': 1,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How often a fault was tried and survived; `notes` says what it did, `failures` what went wrong, one line each."""
+
+    fault: str
+    tried: int
+    failures: tuple[str, ...]
+    notes: str
+
+    @property
+    def lost(self) -> int:
+        return len(self.failures)
+
+    @property
+    def survived(self) -> int:
+        return self.tried - self.lost
+
+
+class Bench:
+    """A folder of runs of one config, the undisturbed one among them, and the random moments of the faults."""
+
+    def __init__(self, root: Path, seed: int = 0, settings: dict | None = None):
+        self.root, self.rng = Path(root), np.random.default_rng(seed)
+        self.settings = SETTINGS | (settings or {})
+        self.root.mkdir(parents=True, exist_ok=True)
+        # One device, as the run that it is compared with; what is compiled once is compiled for all.
+        self.environment = {'JAX_NUM_CPU_DEVICES': '1', 'GJAX_PROGRESS': '0'}
+        self.environment |= {'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.1'}
+        self.environment = {'JAX_COMPILATION_CACHE_DIR': str(self.root / 'jax_cache')} | os.environ | self.environment
+        self.whole = self.root / 'whole'
+        done = self.finish(self.whole)
+        if done.returncode:
+            raise RuntimeError(f'the undisturbed run failed: {done.stderr}')
+
+    def command(self, workdir: Path, *extra: str) -> list[str]:
+        flags = [f'--config.{key}={value}' for key, value in self.settings.items()]
+        return [sys.executable, '-m', 'gjax.cli', 'train', f'--config={CONFIG}', f'--workdir={workdir}', *flags, *extra]
+
+    def start(self, workdir: Path, *extra: str) -> subprocess.Popen:
+        pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, 'text': True}
+        return subprocess.Popen(self.command(workdir, *extra), env=self.environment, **pipes)
+
+    def finish(self, workdir: Path, *extra: str) -> subprocess.CompletedProcess:
+        """The same command, to its end."""
+        process = self.start(workdir, *extra)
+        out, err = process.communicate(timeout=600)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def differs(self, workdir: Path) -> str:
+        """'' if this run left what the undisturbed one left, else what differs."""
+        for name in ('results.json', 'metrics.jsonl'):
+            file = workdir / name
+            if not file.is_file() or file.read_bytes() != (self.whole / name).read_bytes():
+                return f'{name} is not that of the undisturbed run'
+        return ''
+
+    def judge(self, workdir: Path) -> str:
+        """Runs the same command to its end; '' if all is as it would have been."""
+        done = self.finish(workdir)
+        if done.returncode:
+            return f'the same command ended with {done.returncode}: {_last(done.stderr)}'
+        return self.differs(workdir)
+
+    def until_it_trains(self, process, workdir: Path) -> bool:
+        """Waits until the process has logged a step of its own; False if it ended before."""
+        before = _size(workdir / 'metrics.jsonl')
+        return self.until(
+            process, lambda: (workdir / 'metrics.jsonl').exists() and _size(workdir / 'metrics.jsonl') != before
+        )
+
+    def until(self, process, condition, seconds: float = 120.0) -> bool:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if process.poll() is not None or time.monotonic() > deadline:
+                return False
+            time.sleep(0.002)
+        return True
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else -1
+
+
+def _last(text: str) -> str:
+    return ' '.join(text.strip().splitlines()[-1:])[:300]
+
+
+def one_line(done) -> str:
+    """'' if a process failed with code 1 and one line that says why, else what it did instead."""
+    lines = done.stderr.strip().splitlines()
+    if done.returncode == 1 and len(lines) == 1 and lines[0].startswith('gjax: error: '):
+        return ''
+    return f'exit code {done.returncode} and {len(lines)} lines: {_last(done.stderr)}'
+
+
+def half_written(workdir: Path) -> bool:
+    """Whether a checkpoint that never was finished lies there."""
+    return any((workdir / 'checkpoints').glob('*.orbax-checkpoint-tmp*'))
+
+
+def kill_at_random_moments(bench: Bench, kills: int = 20) -> Outcome:
+    """kill -9 again and again in one run: a quarter while it starts, a quarter while it trains, half while it saves."""
+    workdir, saving, done = bench.root / 'killed', 0, 0
+    while done < kills:
+        process, moment = bench.start(workdir), done % 4
+        if moment == 0:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(bench.rng.uniform(0.5, 4.0))
+        elif bench.until_it_trains(process, workdir):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(bench.rng.uniform(0.0, 0.3))
+            if moment > 1:
+                bench.until(process, lambda: half_written(workdir))
+        process.kill()
+        process.communicate()
+        if process.returncode != -signal.SIGKILL:
+            break  # it was faster: nothing is left to kill
+        saving += half_written(workdir)
+        done += 1
+    failure = bench.judge(workdir)
+    notes = f'one run, killed {done} times, {saving} of them with a half-written checkpoint; then bit-identical'
+    return Outcome('kill -9 at random moments, during saves too', done, (failure,) * done if failure else (), notes)
+
+
+def signals(bench: Bench, times: int = 2) -> Outcome:
+    """SIGTERM and SIGINT at random moments of training: saved, with the promised exit code."""
+    failures = []
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        for i in range(times):
+            workdir = bench.root / f'{number.name}{i}'
+            process = bench.start(workdir)
+            bench.until_it_trains(process, workdir)
+            time.sleep(bench.rng.uniform(0.0, 0.2))
+            process.send_signal(number)
+            _, stderr = process.communicate(timeout=120)
+            if process.returncode != code or 'saved; the same command resumes' not in stderr:
+                failures.append(f'{number.name}: exit code {process.returncode}: {_last(stderr)}')
+            elif failure := bench.judge(workdir):
+                failures.append(f'{number.name}: {failure}')
+    return Outcome('SIGTERM, SIGINT', 2 * times, tuple(failures), 'saved at the next step, exit codes 143 and 130')
+
+
+DAMAGES = {
+    'truncated': lambda file: file.write_bytes(file.read_bytes()[: _size(file) // 2]),
+    'emptied': lambda file: file.write_bytes(b''),
+    'deleted': lambda file: file.unlink(),
+    'one bit flipped': lambda file: file.write_bytes(_flipped(file.read_bytes())),
+}
+
+
+def _flipped(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :] if content else b'\0'
+
+
+def damaged_checkpoints(bench: Bench) -> Outcome:
+    """Every file of the newest checkpoint truncated, emptied, deleted, with a bit flipped: never a wrong state or none."""
+    from gjax.train import config as configs
+    from gjax.train.checkpoint import Checkpointer, digest, to_arrays
+    from gjax.train.run import Run
+
+    like = Run(configs.read(bench.whole / 'config.json')).init()
+    pristine = bench.whole / 'checkpoints'
+
+    def restore(folder):
+        with contextlib.closing(Checkpointer(folder)) as checkpoints:
+            state, step = checkpoints.restore_latest(like)
+        return step, digest(to_arrays(state))
+
+    newest, older = sorted((int(p.name) for p in pristine.iterdir() if p.name.isdigit()), reverse=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        right = {newest: restore(pristine)[1]}
+        without = bench.root / 'without_newest'
+        shutil.copytree(pristine, without)
+        shutil.rmtree(without / str(newest))
+        right[older] = restore(without)[1]
+        tried, fell_back, failures = 0, 0, []
+        for file in sorted(p.relative_to(pristine) for p in (pristine / str(newest)).rglob('*') if p.is_file()):
+            for name, damage in DAMAGES.items():
+                copy = bench.root / 'damaged'
+                shutil.rmtree(copy, ignore_errors=True)
+                shutil.copytree(pristine, copy)
+                damage(copy / file)
+                tried += 1
+                try:
+                    step, found = restore(copy)
+                except Exception as error:
+                    failures.append(f'{file} {name}: {error}')
+                    continue
+                fell_back += step == older
+                if found != right[step]:
+                    failures.append(f'{file} {name}: a wrong state')
+    notes = f'each file of the newest one: {fell_back} times the one before was used, else the damage did not matter'
+    return Outcome('checkpoint truncated, emptied, a file deleted, a bit flipped', tried, tuple(failures), notes)
+
+
+def can_mount() -> bool:
+    """Whether this process may mount file systems (a root with that right)."""
+    return os.geteuid() == 0 and shutil.which('mount') is not None and _try_mount()
+
+
+def _try_mount() -> bool:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=64k', 'none', folder], capture_output=True, check=False)
+        if done.returncode == 0:
+            subprocess.run(['umount', folder], check=True)
+        return done.returncode == 0
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, kilobytes: int):
+    """A file system of that size at `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    subprocess.run(['mount', '-t', 'tmpfs', '-o', f'size={kilobytes}k', 'none', folder], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(['umount', '--lazy', folder], check=True)
+
+
+def full_disks(bench: Bench, kilobytes=(16, 100, 160, 250)) -> Outcome:
+    """A disk that fills up, at the start, in the first save, later: one line, and it goes on when there is room."""
+    failures = []
+    for size in kilobytes:
+        disk = bench.root / f'disk{size}'
+        with small_disk(disk, size):
+            done = bench.finish(disk / 'run')
+            failure = one_line(done) or ('' if 'No space left' in done.stderr else f'it said: {_last(done.stderr)}')
+            if not failure:
+                subprocess.run(['mount', '-o', 'remount,size=64m', disk], check=True)
+                failure = bench.judge(disk / 'run')
+        failures += [f'{size} KB: {failure}'] if failure else []
+    notes = f'file systems of {", ".join(map(str, kilobytes))} KB: one line, resumed when enlarged'
+    return Outcome('disk full', len(kilobytes), tuple(failures), notes)
+
+
+_LIMITED = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def file_size_limits(bench: Bench, limits=(200, 4000, 12000)) -> Outcome:
+    """The system refuses to let a file grow (as a quota does): one line, and the run goes on when it may."""
+    failures = []
+    for limit in limits:
+        workdir = bench.root / f'limit{limit}'
+
+        command = [sys.executable, '-c', _LIMITED, str(limit), *bench.command(workdir)]
+        done = subprocess.run(command, env=bench.environment, capture_output=True, text=True, check=False, timeout=300)
+        failure = one_line(done) or ('' if 'too large' in done.stderr else f'it said: {_last(done.stderr)}')
+        failure = failure or bench.judge(workdir)
+        failures += [f'{limit} bytes: {failure}'] if failure else []
+    return Outcome('writes refused (file size limit)', len(limits), tuple(failures), 'one line, resumed without the limit')
+
+
+def read_only_workdir(bench: Bench) -> Outcome:
+    """A workdir that cannot be written: refused in one line, nothing changed."""
+    folder = bench.root / 'read_only'
+    with small_disk(folder, 4096):
+        shutil.copytree(bench.whole, folder / 'run')
+        (folder / 'run' / 'results.json').unlink()
+        subprocess.run(['mount', '-o', 'remount,ro', folder], check=True)
+        failures = [one_line(bench.finish(folder / name)) for name in ('run', 'new')]
+    return Outcome('read-only workdir', 2, tuple(filter(None, failures)), 'an old run and a new one: refused in one line')
+
+
+def second_process(bench: Bench) -> Outcome:
+    """Two processes started on one workdir: the second is refused, the first does not notice."""
+    workdir = bench.root / 'twice'
+    first = bench.start(workdir)
+    bench.until_it_trains(first, workdir)
+    second = bench.finish(workdir)
+    _, stderr = first.communicate(timeout=300)
+    failure = one_line(second) or ('' if 'is in use by another gjax process' in second.stderr else _last(second.stderr))
+    failure = failure or (f'the first: {_last(stderr)}' if first.returncode else bench.differs(workdir))
+    return Outcome('two runs on one workdir', 1, (failure,) if failure else (), 'the second is refused')
+
+
+_BACKWARDS = """
+import sys, time
+started = time.monotonic()
+time.time = lambda: 1.8e9 - 3600 * (time.monotonic() - started)
+time.time_ns = lambda: int(1e9 * time.time())
+from gjax.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def clock_going_backwards(bench: Bench) -> Outcome:
+    """The wall clock loses an hour a second, over a kill and a resume."""
+    workdir = bench.root / 'backwards'
+    command = [sys.executable, '-c', _BACKWARDS, *bench.command(workdir)[3:]]
+    process = subprocess.Popen(command, env=bench.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    bench.until_it_trains(process, workdir)
+    bench.until(process, lambda: any((workdir / 'checkpoints').glob('[0-9]*/commit_success.txt')))
+    process.kill()
+    process.wait()
+    done = subprocess.run(command, env=bench.environment, capture_output=True, text=True, check=False, timeout=300)
+    failure = f'exit code {done.returncode}: {_last(done.stderr)}' if done.returncode else bench.differs(workdir)
+    return Outcome('clock going backwards', 1, (failure,) if failure else (), 'an hour a second, over a kill and a resume')
+
+
+def torn_logs(bench: Bench, times: int = 4) -> Outcome:
+    """metrics.jsonl cut anywhere in or after its last line: repaired, no step twice."""
+    failures = []
+    for i in range(times):
+        workdir = bench.root / f'torn{i}'
+        process = bench.start(workdir)
+        bench.until_it_trains(process, workdir)
+        bench.until(process, lambda w=workdir: len(list((w / 'checkpoints').glob('[0-9]*/commit_success.txt'))) > 1)
+        process.kill()
+        process.communicate()
+        log = workdir / 'metrics.jsonl'
+        content = log.read_bytes()
+        log.write_bytes(content + json.dumps({'step': 10**6}).encode()[: 1 + int(bench.rng.integers(12))])
+        if failure := bench.judge(workdir):
+            failures.append(failure)
+    return Outcome('metrics.jsonl with a torn last line', times, tuple(failures), 'repaired, no step twice')
+
+
+def lost_process(bench: Bench) -> Outcome:
+    """kill -9 of one of two processes of a run: the other ends within 60 s with one clear line, and a restart resumes."""
+    workdir = bench.root / 'lost'
+
+    def several():
+        with socket.socket() as probe:
+            probe.bind(('127.0.0.1', 0))
+            address = f'127.0.0.1:{probe.getsockname()[1]}'
+        flags = [f'--coordinator_address={address}', '--num_processes=2']
+        return [bench.start(workdir, *flags, f'--process_id={i}') for i in range(2)]
+
+    failures = []
+    first, second = several()
+    bench.until_it_trains(first, workdir)
+    bench.until(first, lambda: any((workdir / 'checkpoints').glob('[0-9]*/commit_success.txt')))
+    second.kill()
+    killed = time.monotonic()
+    try:
+        _, stderr = first.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        first.kill()
+        _, stderr = first.communicate()
+    seconds = time.monotonic() - killed
+    second.communicate()
+    # Ours, from a failed collective operation, or JAX's own, when it notices first.
+    clear = ('another process of this run failed or is gone; the same command resumes', 'another task died')
+    if first.returncode in (0, None) or seconds > 60 or not any(words in stderr for words in clear):
+        failures.append(f'the other ended after {seconds:.0f} s with {first.returncode}: {_last(stderr)}')
+    again = several()
+    ends = [process.communicate(timeout=600) for process in again]
+    if any(process.returncode for process in again):
+        failures.append(f'the restart failed: {_last(ends[0][1])}')
+    elif json.loads((workdir / 'run.json').read_text())['resumed_at'] == 0:
+        failures.append('the restart began anew')
+    notes = 'the other ends within a minute, the same commands resume'
+    return Outcome('one of two processes lost (kill -9)', 1, tuple(failures[:1]), notes)
+
+
+def lost_data_worker(bench: Bench) -> Outcome:
+    """kill -9 of a process that decodes a streamed set: the run ends with one line and resumes."""
+    import psutil
+
+    workdir = bench.root / 'worker'
+    streamed = ('--config.data.streaming=true', '--config.data.workers=1')
+    process = bench.start(workdir, *streamed)
+    bench.until_it_trains(process, workdir)
+    bench.until(process, lambda: any((workdir / 'checkpoints').glob('[0-9]*/commit_success.txt')))
+    for child in psutil.Process(process.pid).children():
+        if 'spawn_main' in ' '.join(child.cmdline()):
+            child.kill()
+    _, stderr = process.communicate(timeout=120)
+    said = process.returncode == 1 and 'gjax: error: a data worker failed' in stderr and 'Traceback' not in stderr
+    failure = '' if said else f'exit code {process.returncode}: {_last(stderr)}'
+    if not failure:
+        done = bench.finish(workdir, *streamed)
+        failure = _last(done.stderr) if done.returncode else bench.differs(workdir)
+    return Outcome(
+        'a data worker lost (kill -9)', 1, (failure,) if failure else (), 'the run says so and ends; then resumed'
+    )

@@ -1,0 +1,140 @@
+"""Every method on 2 and 4 processes is the run of one; checkpoints go on with other devices and fewer processes."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from gjax.train.devices import data_mesh
+from gjax.train.logging import read_metrics
+from gjax.train.loop import train_and_evaluate
+from gjax.train.run import Run
+from tests.contract.cases import CASES, L2, tiny_config
+from tests.contract.several import examples_of_steps
+
+STREAMED = ('iaat', 'supervised')
+
+
+def _several(count, data, out, streaming, cases):
+    """Runs `cases` on `count` real processes with one CPU device each; returns `out`."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        address = f'127.0.0.1:{probe.getsockname()[1]}'
+    environment = os.environ | {'JAX_NUM_CPU_DEVICES': '1'}
+    command = [sys.executable, '-m', 'tests.contract.several', address, str(count)]
+    rest = [data, str(out), str(streaming), *cases]
+    running = [
+        subprocess.Popen(
+            [*command, str(i), *rest], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
+        )
+        for i in range(count)
+    ]
+    try:
+        errors = [process.communicate(timeout=900)[1] for process in running]
+    finally:
+        for process in running:
+            process.kill()
+    assert [process.returncode for process in running] == [0] * count, errors
+    return out
+
+
+@pytest.fixture(scope='session')
+def one(toy_data, tmp_path_factory):
+    """(case) -> the directory of its run by this process on one device, trained once."""
+    root, mesh = tmp_path_factory.mktemp('one'), data_mesh(jax.devices()[:1])
+
+    def directory(case):
+        if not (root / case).exists():
+            train_and_evaluate(tiny_config(case, toy_data, **L2), root / case, mesh=mesh)
+        return root / case
+
+    return directory
+
+
+def _assert_same_run(directory, expected):
+    """Same results, and the same log step by step, to 1e-5."""
+    results = [json.loads((d / 'results.json').read_text()) for d in (directory, expected)]
+    assert {k: v for k, v in results[0].items() if k != 'metrics'} == {k: v for k, v in results[1].items() if k != 'metrics'}
+    assert results[0]['metrics'] == pytest.approx(results[1]['metrics'], rel=1e-5, abs=1e-5)
+    logs = [read_metrics(d / 'metrics.jsonl') for d in (directory, expected)]
+    assert [line['step'] for line in logs[0]] == [line['step'] for line in logs[1]]
+    for line, again in zip(*logs, strict=True):
+        assert line.keys() == again.keys()
+        for name, value in again.items():
+            np.testing.assert_allclose(line[name], value, rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+def _resume_from_the_middle(source, target, config, mesh):
+    """Resumes a copy of a finished run from its checkpoint of step 8 of 10 on other devices."""
+    shutil.copytree(source, target)
+    (target / 'results.json').unlink()
+    shutil.rmtree(target / 'checkpoints' / '10')
+    train_and_evaluate(config, target, mesh=mesh)
+    assert json.loads((target / 'run.json').read_text())['resumed_at'] == 8
+
+
+def _check(case, directory, one, toy_data, tmp_path):
+    _assert_same_run(directory / case, one(case))
+    mesh = data_mesh(jax.devices()[:1])
+    config = tiny_config(case, toy_data, **L2)
+    np.testing.assert_array_equal(np.load(directory / case / 'examples_of_steps.npy'), examples_of_steps(Run(config, mesh)))
+    config = tiny_config(
+        case, toy_data, data__streaming=json.loads((directory / case / 'config.json').read_text())['data']['streaming'], **L2
+    )
+    _resume_from_the_middle(directory / case, tmp_path / 'alone', config, mesh)
+    _assert_same_run(tmp_path / 'alone', one(case))
+
+
+@pytest.fixture(scope='session')
+def two(toy_data, tmp_path_factory):
+    return _several(2, toy_data, tmp_path_factory.mktemp('two'), False, sorted(CASES))
+
+
+@pytest.mark.parametrize('case', sorted(CASES))
+@pytest.mark.xdist_group('two')
+def test_two_processes_are_one_and_their_checkpoint_goes_on_in_one(case, two, one, toy_data, tmp_path):
+    _check(case, two, one, toy_data, tmp_path)
+
+
+@pytest.fixture(scope='session')
+def two_streamed(toy_data, tmp_path_factory):
+    return _several(2, toy_data, tmp_path_factory.mktemp('streamed'), True, STREAMED)
+
+
+@pytest.mark.parametrize('case', STREAMED)
+@pytest.mark.xdist_group('two')
+def test_two_processes_that_stream_are_one_that_does_not(case, two_streamed, one, toy_data, tmp_path):
+    _check(case, two_streamed, one, toy_data, tmp_path)
+
+
+@pytest.fixture(scope='session')
+def four(toy_data, tmp_path_factory):
+    return _several(4, toy_data, tmp_path_factory.mktemp('four'), False, sorted(CASES))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('case', sorted(CASES))
+@pytest.mark.xdist_group('four')
+def test_four_processes_are_one_and_their_checkpoint_goes_on_in_one(case, four, one, toy_data, tmp_path):
+    _check(case, four, one, toy_data, tmp_path)
+
+
+QUICK = ('iaat', 'supervised')
+
+
+@pytest.mark.parametrize('case', [c if c in QUICK else pytest.param(c, marks=pytest.mark.slow) for c in sorted(CASES)])
+def test_a_checkpoint_of_eight_devices_goes_on_with_1_2_4_and_8(case, toy_data, tmp_path):
+    config = tiny_config(case, toy_data, **L2)
+    meshes = {n: data_mesh(jax.devices()[:n]) for n in (1, 2, 4, 8)}
+    whole = train_and_evaluate(config, tmp_path / 'whole', mesh=meshes[8])
+    for n, mesh in meshes.items():
+        _resume_from_the_middle(tmp_path / 'whole', tmp_path / str(n), config, mesh)
+        _assert_same_run(tmp_path / str(n), tmp_path / 'whole')
+    assert json.loads((tmp_path / '8' / 'results.json').read_text()) == whole
+    assert (tmp_path / '8' / 'metrics.jsonl').read_text() == (tmp_path / 'whole' / 'metrics.jsonl').read_text()

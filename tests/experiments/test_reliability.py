@@ -1,0 +1,70 @@
+"""Faults done to real runs (experiments/reliability), each survived every time."""
+
+import pytest
+
+from experiments.reliability import faults
+from experiments.reliability.__main__ import table
+
+mounts = pytest.mark.skipif(not faults.can_mount(), reason='needs the right to mount a file system')
+
+
+@pytest.fixture(scope='module')
+def bench(tmp_path_factory):
+    return faults.Bench(tmp_path_factory.mktemp('bench'), settings={'train.total_epochs': 6})
+
+
+@pytest.mark.parametrize(
+    ('fault', 'options', 'tried'),
+    [
+        (faults.signals, {'times': 1}, 2),
+        (faults.damaged_checkpoints, {}, 40),
+        pytest.param(faults.full_disks, {'kilobytes': (16, 160)}, 2, marks=mounts),
+        pytest.param(faults.read_only_workdir, {}, 2, marks=mounts),
+        (faults.file_size_limits, {'limits': (4000,)}, 1),
+        (faults.torn_logs, {'times': 1}, 1),
+        (faults.clock_going_backwards, {}, 1),
+        (faults.second_process, {}, 1),
+        (faults.lost_process, {}, 1),
+        (faults.lost_data_worker, {}, 1),
+    ],
+    ids=lambda value: getattr(value, '__name__', ''),
+)
+def test_it_is_survived(bench, fault, options, tried):
+    outcome = fault(bench, **options)
+    assert not outcome.failures
+    assert outcome.tried >= tried
+
+
+def _kills(folder, kills, epochs):
+    outcome = faults.kill_at_random_moments(faults.Bench(folder, settings={'train.total_epochs': epochs}), kills)
+    assert not outcome.failures
+    assert outcome.tried == kills
+    return outcome
+
+
+def test_a_run_killed_four_times_is_the_undisturbed_one(tmp_path):
+    _kills(tmp_path, 4, 10)
+
+
+@pytest.mark.slow
+def test_a_run_killed_twenty_times_is_the_undisturbed_one(tmp_path):
+    outcome = _kills(tmp_path, 20, 40)
+    assert 'with a half-written checkpoint' in outcome.notes
+
+
+def test_the_table_counts_what_was_lost():
+    lost = faults.Outcome('fault', 3, ('one line',), 'what happens')
+    assert (lost.survived, lost.lost) == (2, 1)
+    assert '| fault | 3 | 2 | 1 | what happens |' in table([lost])
+
+
+def test_a_run_that_differs_is_noticed(bench):
+    """The judge itself can fail."""
+    other = bench.root / 'other'
+    other.mkdir()
+    for name in ('results.json', 'metrics.jsonl'):
+        (other / name).write_bytes((bench.whole / name).read_bytes())
+    assert bench.differs(other) == ''
+    content = (other / 'metrics.jsonl').read_text()
+    (other / 'metrics.jsonl').write_text(content.replace('"step": 7', '"step": 8', 1))
+    assert bench.differs(other) == 'metrics.jsonl is not that of the undisturbed run'
