@@ -257,6 +257,8 @@ def main(argv: list[str] | None = None) -> int:
             reason = f'a device is out of memory; take a smaller batch or network, or smaller images ({reason[:160]})'
         elif lost:
             reason = f'another process of this run failed or is gone; the same command resumes ({reason[:200]})'
+        # Names from files and arguments may hold anything; a terminal obeys control characters.
+        reason = ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in reason)
         print(f'gjax: error: {reason}', file=sys.stderr, flush=True)
         return _failed()
     except Exception:

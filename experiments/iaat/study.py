@@ -1,33 +1,24 @@
 """The study of instance-adaptive adversarial training: IAAT against its baselines, and ablations of its own."""
 
-import json
-
-import numpy as np
-
 from gjax import data
 from gjax.metrics import spearman
 from gjax.train import plots
-from gjax.train.logging import read_metrics
+from gjax.train.logging import read_arrays, read_json, read_metrics
 from gjax.train.study import Claim, Run, Study, collect
 
 METHODS = ('supervised', 'adversarial_training', 'trades', 'interpolated_adversarial_training', 'iaat')
-
-
-def _config(directory):
-    return json.loads((directory / 'config.json').read_text())
 
 
 def derive(directories):
     """The rank correlation of IAAT's radii with the margins of another network: the supervised run of the same seed."""
     derived = {}
     for seed, directory in directories.get('supervised', {}).items():
-        with np.load(directory / 'examples.npz') as examples:
-            margin = examples['margin']
+        margin = read_arrays(directory / 'examples.npz')['margin']
         for run in directories:
             other = directories[run].get(seed)
             if run.startswith('iaat') and other is not None:
-                with np.load(other / 'examples.npz') as examples:
-                    value = {'radius_supervised_margin': spearman(examples['radius'], margin)}
+                radius = read_arrays(other / 'examples.npz')['radius']
+                value = {'radius_supervised_margin': spearman(radius, margin)}
                 derived.setdefault(run, {})[seed] = value
     return derived
 
@@ -38,17 +29,17 @@ def figures(directories):
     methods = [run for run in directories if run in METHODS]
     lines = {run: [read_metrics(d / 'metrics.jsonl') for d in directories[run].values()] for run in methods}
     first = next(iter(directories['iaat'].values()))
-    config = _config(first)
+    config = read_json(first / 'config.json')
     eps = config['evaluation']['eps']
-    split = data.load(config['data']['name'], config['data']['dir'] or None, config['data']['image_size']).train
-    with np.load(first / 'examples.npz') as examples:
-        radius = examples['radius']
+    radius = read_arrays(first / 'examples.npz')['radius']
+    chosen = plots.extremes(radius, 24)
+    shown = data.find(config['data']['name'], config['data']['dir'] or None, config['data']['image_size']).train.read(chosen)
     return {
         'training_curves.png': plots.training_curves(lines),
         'accuracy_against_eps.png': plots.accuracy_against_eps({run: results[run] for run in methods}, eps),
         'frontier.png': plots.frontier(results),
         'radius_histogram.png': plots.radius_histogram(lines['iaat'][0], eps),
-        'radius_contact_sheet.png': plots.radius_contact_sheet(split.images, split.labels, radius),
+        'radius_contact_sheet.png': plots.radius_contact_sheet(shown.images, shown.labels, radius[chosen]),
     }
 
 

@@ -187,6 +187,7 @@ DAMAGES = {
     'truncated': lambda file: file.write_bytes(file.read_bytes()[: _size(file) // 2]),
     'emptied': lambda file: file.write_bytes(b''),
     'deleted': lambda file: file.unlink(),
+    'replaced': lambda file: file.write_text('[1]'),
     'one bit flipped': lambda file: file.write_bytes(_flipped(file.read_bytes())),
 }
 
@@ -197,7 +198,7 @@ def _flipped(content: bytes) -> bytes:
 
 
 def damaged_checkpoints(bench: Bench) -> Outcome:
-    """Every file of the newest checkpoint truncated, emptied, deleted, with a bit flipped: never a wrong state or none."""
+    """Every file of the newest checkpoint truncated, emptied, deleted, replaced, with a bit flipped: never a wrong state."""
     from gjax.train import config as configs
     from gjax.train.checkpoint import Checkpointer, digest, to_arrays
     from gjax.train.run import Run
@@ -235,7 +236,9 @@ def damaged_checkpoints(bench: Bench) -> Outcome:
                 if found != right[step]:
                     failures.append(f'{file} {name}: a wrong state')
     notes = f'each file of the newest one: {fell_back} times the one before was used, else the damage did not matter'
-    return Outcome('checkpoint truncated, emptied, a file deleted, a bit flipped', tried, tuple(failures), notes)
+    return Outcome(
+        'checkpoint with a file truncated, emptied, deleted, replaced, a bit flipped', tried, tuple(failures), notes
+    )
 
 
 def can_mount() -> bool:

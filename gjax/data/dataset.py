@@ -72,8 +72,9 @@ def check_split(name: str, images: np.ndarray, labels: np.ndarray) -> Split:
         raise DataError(f'{name} images have dtype {images.dtype}; allowed: uint8 (0..255)')
     if images.ndim == 3:
         images = images[..., None]
-    if images.ndim != 4 or images.shape[-1] not in (1, 3) or not len(images):
-        raise DataError(f'{name} images have shape {images.shape}; allowed: [N, H, W], [N, H, W, 1] or [N, H, W, 3], N > 0')
+    if images.ndim != 4 or images.shape[-1] not in (1, 3) or not images.size:
+        allowed = '[N, H, W], [N, H, W, 1] or [N, H, W, 3], none of them 0'
+        raise DataError(f'{name} images have shape {images.shape}; allowed: {allowed}')
     if not np.issubdtype(labels.dtype, np.integer):
         raise DataError(f'{name} labels have dtype {labels.dtype}; allowed: integers')
     if labels.shape != images.shape[:1]:

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -75,6 +76,17 @@ def _ignore_late_callbacks() -> None:
     sys.unraisablehook = hook
 
 
+def _opens(step: Path) -> bool:
+    """Whether Orbax can open a folder that holds this checkpoint alone."""
+    with tempfile.TemporaryDirectory() as view:
+        Path(view, step.name).symlink_to(step)
+        try:
+            ocp.CheckpointManager(view, options=ocp.CheckpointManagerOptions(create=False, read_only=True)).close()
+        except Exception:
+            return False
+    return True
+
+
 class Checkpointer:
     """The checkpoints of one run, under `directory`; the newest `keep` stay. With `read_only` nothing there changes."""
 
@@ -84,8 +96,37 @@ class Checkpointer:
         _ignore_late_callbacks()
         self._directory, self._read_only = Path(directory).absolute(), read_only
         writing = {} if read_only else {'max_to_keep': keep, 'cleanup_tmp_directories': True}
-        options = ocp.CheckpointManagerOptions(create=not read_only, read_only=read_only, **writing)
-        self._manager = ocp.CheckpointManager(self._directory, options=options, item_names=('state', 'meta'))
+        self._options = ocp.CheckpointManagerOptions(create=not read_only, read_only=read_only, **writing)
+        self._view = None
+        try:
+            self._manager = self._open(self._directory)
+        except Exception as error:
+            self._manager = self._open_without_damaged(error)
+
+    def _open(self, directory: Path):
+        return ocp.CheckpointManager(directory, options=self._options, item_names=('state', 'meta'))
+
+    def _open_without_damaged(self, error: Exception):
+        """Orbax reads every checkpoint's metadata when it opens a folder, and fails for all where it fails for one."""
+        steps = [p.name for p in self._directory.glob('*') if p.name.isdigit()] if self._directory.is_dir() else []
+        good = [step for step in steps if _opens(self._directory / step)]
+        if len(good) == len(steps):
+            raise RunError(f'{self._directory} cannot be opened: {" ".join(str(error).split())[:160]}') from error
+        if not good:
+            raise RunError(
+                f'no checkpoint in {self._directory} can be read; move that folder away to start again'
+            ) from error
+        damaged = sorted(set(steps).difference(good))
+        warnings.warn(f'checkpoint {", ".join(damaged)} is damaged and not used: unreadable metadata', stacklevel=3)
+        if self._read_only:  # open a folder of links to the good ones
+            self._view = tempfile.TemporaryDirectory()
+            for step in good:
+                Path(self._view.name, step).symlink_to(self._directory / step)
+            return self._open(Path(self._view.name))
+        for step in damaged if processes.is_main() else ():
+            self._set_aside(int(step))
+        processes.barrier('unreadable checkpoints set aside')
+        return self._open(self._directory)
 
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, ascending."""
@@ -114,6 +155,8 @@ class Checkpointer:
         """Ends the background work; what failed there has been raised by `save` or `wait`, or follows another error."""
         with contextlib.suppress(Exception):
             self._manager.close()
+        if self._view is not None:
+            self._view.cleanup()
 
     @contextlib.contextmanager
     def _writing(self):

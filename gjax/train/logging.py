@@ -65,6 +65,8 @@ def write_json(path: Path, value) -> None:
 def read_json(path: Path) -> dict:
     """The JSON object in a file of a run directory; RunError, one line, if it is something else."""
     try:
+        if not path.is_file():  # a pipe would wait for ever
+            raise OSError('not a file')
         value = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f'{path} is damaged and cannot be read ({" ".join(str(error).split())[:120]})') from error
@@ -79,6 +81,24 @@ def to_python(value):
     if isinstance(value, float) and not np.isfinite(value):
         return str(value)
     return value
+
+
+def read_results(directory: Path) -> dict:
+    """The results.json of a run directory; RunError if it is damaged."""
+    results = read_json(directory / 'results.json')
+    metrics = results.get('metrics')
+    if not (isinstance(metrics, dict) and all(isinstance(value, int | float) for value in metrics.values())):
+        raise RunError(f'{directory / "results.json"} is damaged: its metrics are not numbers by name')
+    return results
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays in an .npz file of a run directory, never unpickled; RunError if it is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except Exception as error:
+        raise RunError(f'{path} is damaged and cannot be read ({" ".join(str(error).split())[:120]})') from error
 
 
 def read_metrics(path: Path) -> list[dict]:

@@ -82,7 +82,7 @@ def train_and_evaluate(config, workdir: str | Path, *, mesh=None, parent: str = 
     workdir = Path(workdir)
     check_same_config(config, workdir)
     if (workdir / 'results.json').exists():
-        return logging.read_json(workdir / 'results.json')
+        return logging.read_results(workdir)
     run = Run(config, mesh)
     with contextlib.ExitStack() as stack:
         stack.enter_context(open_workdir(config, workdir))

@@ -188,6 +188,13 @@ def radius_histogram(lines: list[dict], eps: float):
     return figure
 
 
+def extremes(values, count: int):
+    """The rows of the `count` smallest values, ascending, then of the `count` largest, descending; ties in no order."""
+    shuffled = np.random.default_rng(0).permutation(len(values))
+    order = shuffled[np.argsort(np.asarray(values)[shuffled], kind='stable')]
+    return np.concatenate([order[:count], order[-count:][::-1]])
+
+
 def radius_contact_sheet(images, labels, radius, columns: int = 12, rows: int = 2):
     """Training images with the smallest (top) and the largest (bottom) radii, with label and radius in 255ths.
 
@@ -196,10 +203,7 @@ def radius_contact_sheet(images, labels, radius, columns: int = 12, rows: int = 
       labels: int [N].
       radius: [N], in [0, 1] units.
     """
-    shuffled = np.random.default_rng(0).permutation(len(radius))  # ties in no particular order
-    order = shuffled[np.argsort(np.asarray(radius)[shuffled], kind='stable')]
-    half = rows * columns
-    chosen = np.concatenate([order[:half], order[-half:][::-1]])
+    chosen = extremes(radius, rows * columns)
     figure = Figure(figsize=(columns * 0.75, 2 * rows * 0.95 + 0.5), layout='constrained')
     axes = figure.subplots(2 * rows, columns).ravel()
     for axis, i in zip(axes, chosen, strict=False):

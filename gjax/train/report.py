@@ -15,6 +15,7 @@ import numpy as np
 from gjax.train import config as configs
 from gjax.train import logging, plots
 from gjax.train.errors import RunError
+from gjax.train.workdir import MACHINE_KEYS
 
 _DAMAGED = (RunError, OSError, ValueError, RecursionError)
 _MARKUP = re.compile(r'[\\|`*~$\[\]]|(?<![^\W_])_|_(?![^\W_])')  # GitHub lets snake_case be
@@ -91,7 +92,7 @@ def _config(path: Path) -> dict[str, str]:
     """config.json as dotted keys, with values as Python writes them."""
     config = _read(path)
     _check(type(config.get('seed')) is int and abs(config['seed']) < 2**63)
-    return {key: repr(value) for key, value in configs.flatten(config).items()}
+    return {key: repr(value) for key, value in configs.flatten(config).items() if key not in MACHINE_KEYS}
 
 
 def _record(path: Path) -> dict:

@@ -73,6 +73,8 @@ def _check_ranges(config, mesh) -> None:
     for section, key, low in (('train', 'steps_per_call', 1), ('data', 'padding', 0), ('data', 'image_size', 0)):
         if config[section][key] < low:
             raise RunError(f'{section}.{key} is {config[section][key]}; allowed: >= {low}')
+    if not -(2**63) <= config.seed < 2**63:
+        raise RunError(f'seed is {config.seed}; allowed: integers of 64 bits')
     if not 0 <= config.data.workers <= MAX_WORKERS:
         raise RunError(f'data.workers is {config.data.workers}; allowed: 0..{MAX_WORKERS}')
 

@@ -117,10 +117,7 @@ def _plan(study: Study, scale: str, seeds, overrides: dict, extras: bool, workdi
 
 def collect(directories: dict[str, dict[int, Path]]) -> dict[str, dict[int, dict]]:
     """{run: {seed: results.json content}}."""
-    return {
-        run: {seed: json.loads((path / 'results.json').read_text()) for seed, path in seeds.items()}
-        for run, seeds in directories.items()
-    }
+    return {run: {seed: logging.read_results(path) for seed, path in by.items()} for run, by in directories.items()}
 
 
 def _cell(values: list[float]) -> str:
@@ -206,7 +203,7 @@ def _conclude(study: Study, scale: str, directories, workdir: Path) -> dict:
         'study': study.name,
         'scale': scale,
         'selection': 'last step',
-        'note': study.note(json.loads((next(iter(next(iter(directories.values())).values())) / 'config.json').read_text())),
+        'note': study.note(logging.read_json(next(iter(next(iter(directories.values())).values())) / 'config.json')),
         'claims': {claim.name: claim.judge(metrics, scale) for claim in study.claims},
         'metrics': {run: {str(seed): m for seed, m in by_seed.items()} for run, by_seed in metrics.items()},
         'figures': figures,

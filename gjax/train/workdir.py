@@ -35,10 +35,11 @@ def open_workdir(config, workdir: Path):
     The lock is the system's, on the file `lock`: it goes when the process does, however it ends.
 
     Raises:
-      RunError: the workdir cannot be written, holds another config, or is in use.
+      RunError: the workdir cannot be written, holds another config or links, or is in use.
     """
     workdir, lock = Path(workdir), None
     check_same_config(config, workdir)
+    _check_links(workdir)
     if processes.is_main():
         try:
             workdir.mkdir(parents=True, exist_ok=True)
@@ -59,6 +60,13 @@ def open_workdir(config, workdir: Path):
     finally:
         if lock is not None:
             os.close(lock)
+
+
+def _check_links(workdir: Path) -> None:
+    """RunError if something that a run writes to is a link and would lead it out of its directory."""
+    for entry in (*workdir.glob('*'), *workdir.glob('checkpoints/*')):
+        if entry.is_symlink():
+            raise RunError(f'{entry} is a link; a run writes only inside its own directory: put a file or folder there')
 
 
 def _lock(descriptor: int, workdir: Path) -> None:

@@ -35,6 +35,7 @@ def test_npz_round_trip(tmp_path):
         ({'test_labels': None}, 'lacks test_labels; needed'),
         ({'train_images': np.zeros((8, 6, 6, 3), np.float32)}, 'dtype float32; allowed: uint8'),
         ({'train_images': np.zeros((8, 6), np.uint8)}, r'shape \(8, 6\); allowed'),
+        ({'train_images': np.zeros((8, 0, 6, 3), np.uint8)}, r'shape \(8, 0, 6, 3\); allowed'),
         ({'train_labels': np.zeros(7, int)}, r'labels have shape \(7,\); allowed: \(8,\)'),
         ({'train_labels': np.zeros(8)}, 'dtype float64; allowed: integers'),
         ({'test_labels': np.asarray([0, 1, 9])}, r'test labels run from 0 to 9; allowed: 0\.\.2'),

@@ -1,0 +1,89 @@
+"""What every suite shares: rates, interleaved repetitions, tables, and the machine that the numbers are of."""
+
+import importlib.metadata
+import os
+import platform
+import statistics
+import sys
+import time
+from pathlib import Path
+
+LEAST = 3  # items that a rate is taken over, however slow they are
+
+
+def rate(items, size: int, discard: int, seconds: float) -> float:
+    """How much arrives a second from an iterator whose items hold `size`, over at least `seconds`.
+
+    `discard` items come first and do not count: what lay ready, and what is slow only at the start.
+    """
+    for _ in range(max(1, discard)):
+        next(items)
+    count, started = 0, time.monotonic()
+    while count < LEAST or time.monotonic() - started < seconds:
+        next(items)
+        count += 1
+    return count * size / (time.monotonic() - started)
+
+
+def interleaved(visits, repetitions: int, announce: str) -> list[list]:
+    """What each of the functions `visits` gave in each repetition; all are visited in each, so a slow moment hits all."""
+    values = [[] for _ in visits]
+    for repetition in range(repetitions):
+        print(f'{announce}: repetition {repetition + 1} of {repetitions}', file=sys.stderr, flush=True)
+        for visit, given in zip(visits, values, strict=True):
+            given.append(visit())
+    return values
+
+
+def shown(values, digits: int = 0, scale: float = 1.0) -> str:
+    """'median (least - most)'."""
+    middle, low, high = (f'{scale * f(values):,.{digits}f}' for f in (statistics.median, min, max))
+    return f'{middle} ({low} - {high})'
+
+
+def table(columns: list[str], rows: list[list]) -> str:
+    """Markdown."""
+    lines = [columns, ['---'] * len(columns), *rows]
+    return ''.join(f'| {" | ".join(map(str, line))} |\n' for line in lines)
+
+
+def _processor() -> str:
+    try:
+        lines = Path('/proc/cpuinfo').read_text().splitlines()
+    except OSError:
+        lines = []
+    return next((line.partition(':')[2].strip() for line in lines if line.startswith('model name')), platform.processor())
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def machine() -> dict:
+    """Processor, cores, memory, devices, date and versions."""
+    from gjax.train.logging import provenance
+
+    record = provenance()
+    packages = ('jax', 'jaxlib', 'flax', 'grain', 'numpy', 'pillow', 'tensorflow-datasets', 'torch')
+    versions = {name: record['versions'][name] for name in ('gjax', 'python')} | {p: _version(p) for p in packages}
+    return {
+        'processor': _processor(),
+        'cores': len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count(),
+        'memory_gib': round(os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30, 1),
+        'devices': record['devices'],
+        'date': record['started'],
+        'commit': record['commit'],
+        'versions': versions,
+    }
+
+
+def machine_line(record: dict) -> str:
+    """One line of Markdown that says where and with what the numbers were measured."""
+    versions = ', '.join(f'{name} {version}' for name, version in record['versions'].items() if version)
+    return (
+        f'{record["processor"]}, {record["cores"]} cores, {record["memory_gib"]} GiB; JAX on '
+        f'{len(record["devices"])} x {record["devices"][0]}; {record["date"][:10]}, commit {record["commit"]}; {versions}.\n'
+    )
