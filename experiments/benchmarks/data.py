@@ -26,7 +26,7 @@ from gjax.train.errors import RunError
 from gjax.train.feeds import Resident, Streamed
 from gjax.train.run import MAX_WORKERS, Run
 
-ENDLESS = 10**5  # steps, of which only the first are read
+ENDLESS = 10**6  # steps, of which only the first are read
 COMPARED = 12  # images of which both sides must have the same pixels
 LOADER = 'experiments.benchmarks.torch_loader'
 
@@ -101,7 +101,7 @@ def _readers(case: Case, mesh, workers, peer: Peer | None, seconds: float, stack
     """Opens every way to read a set; yields (row of the results, function that measures images/s)."""
     row = {'set': case.title, 'batch_size': case.batch_size}
     items, images = stack.enter_context(in_memory(case, mesh))
-    yield row | {'reader': 'in memory', 'workers': None}, partial(measure.rate, items, images, 1, seconds)
+    yield row | {'reader': 'in memory', 'workers': None}, partial(measure.rate, items, images, 0, seconds)
     for count in workers:
         started = time.monotonic()
         items, images = stack.enter_context(streamed(case, mesh, count))
@@ -161,12 +161,16 @@ class Training:
         """{'examples_per_second', 'data_wait_share'} of about so many seconds, as the engine itself measures them."""
         for _ in range(self._held):
             self._advance()
-        speed, started = logging.Speed(self._config.train.batch_size, self._run.feed), None
-        for calls, (_, self._step, _) in enumerate(speed.timed(self._calls, self._step)):
-            started = started or time.monotonic()  # the first call counts neither here nor there
-            if calls >= measure.LEAST and time.monotonic() - started >= seconds:
-                return speed.measured()
-        raise RunError('a benchmark has trained all its steps; take fewer --seconds')
+        batch_size, steps_per_call = self._config.train.batch_size, self._config.train.steps_per_call
+        speed, calls, started = logging.Speed(batch_size, self._run.feed), 0, 0.0
+        for _, step, _ in speed.timed(self._calls, self._step):
+            self._step, calls = step, calls + 1
+            started = started or time.monotonic()  # Speed does not count the first call, so neither does this
+            if calls > measure.LEAST and time.monotonic() - started >= seconds:
+                break
+        measured = speed.measured()
+        measure.pause(self._held * steps_per_call * batch_size / measured['examples_per_second'])
+        return measured
 
     def close(self):
         self._calls.close()
@@ -184,6 +188,68 @@ def training(todo: dict[str, tuple[str, dict]], workers, seconds: float, repetit
         values = measure.interleaved(visits, repetitions, 'training')
     names = ('examples_per_second', 'data_wait_share')
     return [row | {n: [value[n] for value in given] for n in names} for row, given in zip(rows, values, strict=True)]
+
+
+def text(results: dict) -> str:
+    """Markdown of what `run` gave."""
+    settings = results['settings']
+    return (
+        f'{measure.machine_line(results["machine"])}\nMedian (least - most) of {settings["repetitions"]} repetitions of '
+        f'{settings["seconds"]:g} s.\n\n**Reading alone, images/s**\n\n{_reading_table(results["reading"])}\n'
+        f'**Training, and the share of its time that it waits for data**\n\n{_training_table(results["training"])}\n'
+        f'{_needs(results["reading"])}'
+    )
+
+
+def _workers(count: int | None) -> str:
+    return 'in memory' if count is None else f'{count}'
+
+
+def _reading_table(rows: list[dict]) -> str:
+    torch = {(row['set'], row['workers']): row for row in rows if row['reader'] == 'torch'}
+    columns = ['set', 'batch', 'workers', 'gjax', 'first batch (s)']
+    if torch:
+        columns += ['torch DataLoader', 'first batch (s)', 'gjax / torch']
+    lines = []
+    for row in rows:
+        if row['reader'] != 'torch':
+            line = [row['set'], row['batch_size'], _workers(row['workers']), measure.shown(row['images_per_second'])]
+            line.append(f'{row["seconds_to_first_batch"]:.1f}' if row['reader'] == 'streamed' else '')
+            if other := torch.get((row['set'], row['workers'])):
+                pairs = zip(row['images_per_second'], other['images_per_second'], strict=True)
+                line += [measure.shown(other['images_per_second']), f'{other["seconds_to_first_batch"]:.1f}']
+                line.append(measure.shown([ours / theirs for ours, theirs in pairs], 2))
+            lines.append(line + [''] * (len(columns) - len(line)))
+    return measure.table(columns, lines)
+
+
+def _training_table(rows: list[dict]) -> str:
+    columns = ['network', 'batch', 'workers', 'examples/s', 'ms a step', 'waits for data (%)']
+    lines = []
+    for row in rows:
+        rates = row['examples_per_second']
+        step = 1000 * row['batch_size'] / statistics.median(rates)
+        waits = measure.shown(row['data_wait_share'], scale=100)
+        lines.append([row['task'], row['batch_size'], _workers(row['workers']), measure.shown(rates), f'{step:,.1f}', waits])
+    return measure.table(columns, lines)
+
+
+def _needs(rows: list[dict]) -> str:
+    """How many cores must decode for an accelerator of a given speed."""
+    best: dict[str, float] = {}
+    for row in rows:
+        if row['reader'] == 'streamed' and row['workers']:
+            each = statistics.median(row['images_per_second']) / row['workers']
+            best[row['set']] = max(each, best.get(row['set'], 0.0))
+    lines = [
+        f'- {title}: a worker process reads {each:,.0f} images/s; 2,500 images/s take {2500 / each:.1f}, 10,000 take '
+        f'{10000 / each:.1f} of them, each on a core of its own.\n'
+        for title, each in best.items()
+    ]
+    head = (
+        'To keep an accelerator busy, data must arrive at batch size / step time (256 images in 0.1 s: 2,560 images/s).\n\n'
+    )
+    return head + ''.join(lines) if lines else ''
 
 
 def add_options(parser) -> None:

@@ -11,18 +11,26 @@ from pathlib import Path
 LEAST = 3  # items that a rate is taken over, however slow they are
 
 
-def rate(items, size: int, discard: int, seconds: float) -> float:
+def rate(items, size: int, held: int, seconds: float) -> float:
     """How much arrives a second from an iterator whose items hold `size`, over at least `seconds`.
 
-    `discard` items come first and do not count: what lay ready, and what is slow only at the start.
+    held: how many items a buffer may hold while nobody takes from it. They come first and do not count, and at the end
+    there is a pause in which the buffer fills again, so that this does not disturb what is measured next.
     """
-    for _ in range(max(1, discard)):
+    for _ in range(max(1, held)):
         next(items)
     count, started = 0, time.monotonic()
     while count < LEAST or time.monotonic() - started < seconds:
         next(items)
         count += 1
-    return count * size / (time.monotonic() - started)
+    per_second = count * size / (time.monotonic() - started)
+    pause(held * size / per_second)
+    return per_second
+
+
+def pause(seconds: float) -> None:
+    """Lets a buffer fill that takes about so long."""
+    time.sleep(min(1.0, 1.5 * seconds))
 
 
 def interleaved(visits, repetitions: int, announce: str) -> list[list]:

@@ -94,9 +94,9 @@ def start(kind: str, options, batch_size: int, workers: int):
     return len(STREAMS) - 1, time.monotonic() - started
 
 
-def images_per_second(stream: int, batch_size: int, discard: int, seconds: float) -> float:
+def images_per_second(stream: int, batch_size: int, held: int, seconds: float) -> float:
     """As `measure.rate`, of the batches of a stream."""
-    return measure.rate(STREAMS[stream], batch_size, discard, seconds)
+    return measure.rate(STREAMS[stream], batch_size, held, seconds)
 
 
 def stop() -> None:

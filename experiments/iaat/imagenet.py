@@ -3,8 +3,8 @@
 The paper reports ImageNet with ResNets; network, schedule, radius and augmentation below are common practice for
 adversarial training at that scale (radius 4/255, 90 epochs) and must not be read as the authors' values.
 
-Data: a folder tree train/CLASS/*.jpg, test/CLASS/*.jpg, resized to 224 pixels. Until there is a streaming path the whole set
-lies as uint8 on every device (150 KB an image), so this config serves subsets of some 100,000 images, not all of ImageNet.
+Data: a folder tree train/CLASS/*.jpg, val/CLASS/*.jpg, or the TFDS set imagenet2012, resized to 224 pixels and streamed: eight
+processes of every host decode its share of the batches while the accelerators train.
 
   gjax train --config=experiments/iaat/imagenet.py --workdir=runs/imagenet-iaat --config.data.name=folder:/data/imagenet
 """
@@ -18,6 +18,7 @@ def get_config(arg='iaat'):
     config = load_module(sibling(__file__, 'cifar10.py')).get_config(arg)
     config.experiment = 'iaat/imagenet'
     config.data.update(name='folder:imagenet', image_size=224, padding=28, padding_mode='reflect', flip=True)
+    config.data.update(streaming=True, workers=8)
     config.net = {'name': 'resnet50', 'dtype': 'bfloat16'}
     config.train.update(batch_size=256, eval_batch_size=128, total_epochs=90)  # from memory
     config.optimizer.update(milestones=(30, 60, 80), factor=0.1, weight_decay=1e-4)  # from memory

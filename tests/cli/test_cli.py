@@ -207,3 +207,53 @@ def test_import_is_light_and_starts_no_backend():
         'assert not {"tensorflow", "torch", "tensorflow_datasets", "matplotlib"} & set(sys.modules)'
     )
     subprocess.run([sys.executable, '-c', code], check=True, timeout=120, env=_environment())
+
+
+def test_a_sweep_runs_the_grid_and_goes_on_past_a_failure(tmp_path):
+    """One value diverges: the others are trained, the failure is named, the same command tries it again."""
+    command = ['sweep', '--config=iaat/digits.py:supervised', f'--workdir={tmp_path}/grid', '--jobs=2']
+    command += [f'--over={over}' for over in ('seed=0,1', 'optimizer.learning_rate=0.05,1e30')]
+    flags = _flags(**{'net.batch_norm': 'false', 'optimizer.schedule': 'constant'})
+    done = gjax(*command, *flags)
+    _fails(
+        done,
+        '2 of 4 runs failed, finished ones are kept',
+        'seed=0/learning_rate=1e30: exit code 1',
+        'of player classifier is',
+    )
+    finished = sorted(p.parent.relative_to(tmp_path / 'grid').as_posix() for p in tmp_path.rglob('results.json'))
+    assert finished == [f'seed={seed}/learning_rate=0.05' for seed in (0, 1)]
+    good = [*command[:-1], '--over=optimizer.learning_rate=0.05', *flags]
+    before = [p.stat().st_mtime_ns for p in tmp_path.rglob('results.json')]
+    done = gjax(*good)
+    assert done.returncode == 0, done.stderr
+    assert '| 2 | complete |' in done.stdout
+    assert 'all 2 runs are complete: nothing to do' in done.stderr
+    assert [p.stat().st_mtime_ns for p in tmp_path.rglob('results.json')] == before
+    assert (tmp_path / 'grid' / 'report' / 'report.md').is_file()
+    printed = gjax(*command, *flags, '--print')
+    assert printed.returncode == 0
+    assert printed.stdout.count('gjax train ') == 2
+
+
+def test_a_streamed_run_is_the_one_in_memory_and_is_profiled(finished, tmp_path):
+    changes = {'data.streaming': 'true', 'data.workers': '2'}
+    flags = [f'--config.{key}={value}' for key, value in (TINY | changes).items()]
+    done = gjax('train', '--config=iaat/digits.py:supervised', f'--workdir={tmp_path}/run', *flags, '--profile=6:9')
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == json.loads((finished / 'results.json').read_text())
+    record = json.loads((tmp_path / 'run' / 'run.json').read_text())
+    assert record['examples_per_second'] > 0
+    assert 0 <= record['data_wait_share'] <= 1
+    assert list((tmp_path / 'run' / 'profile').rglob('*.xplane.pb'))
+    steps = [json.loads(line)['step'] for line in (tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()]
+    assert {5, 9} <= set(steps)  # the trace begins after step 5 and ends after step 9
+    # Another number of workers is the same run.
+    again = gjax(
+        'train', '--config=iaat/digits.py:supervised', f'--workdir={tmp_path}/run', *flags, '--config.data.workers=0'
+    )
+    assert again.returncode == 0, again.stderr
+    _fails(
+        gjax('train', '--config=iaat/digits.py', f'--workdir={tmp_path}/b', '--profile=9:6'),
+        "--profile is '9:6'; allowed: FIRST",
+    )

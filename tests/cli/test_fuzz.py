@@ -3,6 +3,7 @@ changed file outside the workdir."""
 
 import contextlib
 import io
+import itertools
 import json
 import os
 import shutil
@@ -153,7 +154,7 @@ def test_overrides(sandbox, nothing_trains, changes, joined):
     settings = {'data.name': sandbox.data} | {k: v for k, v in QUICK.items() if k != 'method.attack_steps'} | changes
     words = [[f'--config.{k}={v}'] if joined else [f'--config.{k}', f'{v}'] for k, v in settings.items()]
     shutil.rmtree(sandbox.work, ignore_errors=True)
-    sandbox.gjax('train', '--config=iaat/digits.py:iaat', f'--workdir={sandbox.work}', *sum(words, []))
+    sandbox.gjax('train', '--config=iaat/digits.py:iaat', f'--workdir={sandbox.work}', *itertools.chain(*words))
 
 
 @settings(max_examples=60, **COMMON)

@@ -18,11 +18,9 @@ from gjax.train.run import Run
 from tests.contract.cases import CASES, L2, tiny_config
 from tests.contract.several import examples_of_steps
 
-STREAMED = ('iaat', 'supervised')
-
 
 def _several(count, data, out, streaming, cases):
-    """Runs `cases` on `count` real processes with one CPU device each; returns `out`."""
+    """Runs `cases` on `count` real processes with one CPU device each."""
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         address = f'127.0.0.1:{probe.getsockname()[1]}'
@@ -41,18 +39,15 @@ def _several(count, data, out, streaming, cases):
         for process in running:
             process.kill()
     assert [process.returncode for process in running] == [0] * count, errors
-    return out
 
 
 @pytest.fixture(scope='session')
-def one(toy_data, tmp_path_factory):
-    """(case) -> the directory of its run by this process on one device, trained once."""
-    root, mesh = tmp_path_factory.mktemp('one'), data_mesh(jax.devices()[:1])
+def one(toy_data, once):
+    """(case) -> the directory of its run by one process on one device, trained once."""
+    mesh = data_mesh(jax.devices()[:1])
 
     def directory(case):
-        if not (root / case).exists():
-            train_and_evaluate(tiny_config(case, toy_data, **L2), root / case, mesh=mesh)
-        return root / case
+        return once(f'one_{case}', lambda out: train_and_evaluate(tiny_config(case, toy_data, **L2), out, mesh=mesh))
 
     return directory
 
@@ -79,56 +74,47 @@ def _resume_from_the_middle(source, target, config, mesh):
     assert json.loads((target / 'run.json').read_text())['resumed_at'] == 8
 
 
-def _check(case, directory, one, toy_data, tmp_path):
+def _check(case, directory, one, toy_data, tmp_path, streaming=False):
     _assert_same_run(directory / case, one(case))
-    mesh = data_mesh(jax.devices()[:1])
-    config = tiny_config(case, toy_data, **L2)
-    np.testing.assert_array_equal(np.load(directory / case / 'examples_of_steps.npy'), examples_of_steps(Run(config, mesh)))
-    config = tiny_config(
-        case, toy_data, data__streaming=json.loads((directory / case / 'config.json').read_text())['data']['streaming'], **L2
-    )
+    config, mesh = tiny_config(case, toy_data, data__streaming=streaming, **L2), data_mesh(jax.devices()[:1])
+    examples = examples_of_steps(Run(tiny_config(case, toy_data, **L2), mesh))
+    np.testing.assert_array_equal(np.load(directory / case / 'examples_of_steps.npy'), examples)
     _resume_from_the_middle(directory / case, tmp_path / 'alone', config, mesh)
     _assert_same_run(tmp_path / 'alone', one(case))
 
 
-@pytest.fixture(scope='session')
-def two(toy_data, tmp_path_factory):
-    return _several(2, toy_data, tmp_path_factory.mktemp('two'), False, sorted(CASES))
+QUICK = ('iaat', 'supervised')
+MARKED = [case if case in QUICK else pytest.param(case, marks=pytest.mark.slow) for case in sorted(CASES)]
 
 
-@pytest.mark.parametrize('case', sorted(CASES))
-@pytest.mark.xdist_group('two')
+@pytest.fixture
+def two(case, toy_data, once):
+    cases = QUICK if case in QUICK else sorted(set(CASES).difference(QUICK))
+    return once(f'two_with_{cases[0]}', lambda out: _several(2, toy_data, out, False, cases))
+
+
+@pytest.mark.parametrize('case', MARKED)
 def test_two_processes_are_one_and_their_checkpoint_goes_on_in_one(case, two, one, toy_data, tmp_path):
     _check(case, two, one, toy_data, tmp_path)
 
 
-@pytest.fixture(scope='session')
-def two_streamed(toy_data, tmp_path_factory):
-    return _several(2, toy_data, tmp_path_factory.mktemp('streamed'), True, STREAMED)
+def test_two_processes_that_stream_are_one_that_does_not(one, toy_data, tmp_path):
+    _several(2, toy_data, tmp_path, True, ['iaat'])
+    _check('iaat', tmp_path, one, toy_data, tmp_path, streaming=True)
 
 
-@pytest.mark.parametrize('case', STREAMED)
-@pytest.mark.xdist_group('two')
-def test_two_processes_that_stream_are_one_that_does_not(case, two_streamed, one, toy_data, tmp_path):
-    _check(case, two_streamed, one, toy_data, tmp_path)
-
-
-@pytest.fixture(scope='session')
-def four(toy_data, tmp_path_factory):
-    return _several(4, toy_data, tmp_path_factory.mktemp('four'), False, sorted(CASES))
+@pytest.fixture
+def four(toy_data, once):
+    return once('four', lambda out: _several(4, toy_data, out, False, sorted(CASES)))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('case', sorted(CASES))
-@pytest.mark.xdist_group('four')
 def test_four_processes_are_one_and_their_checkpoint_goes_on_in_one(case, four, one, toy_data, tmp_path):
     _check(case, four, one, toy_data, tmp_path)
 
 
-QUICK = ('iaat', 'supervised')
-
-
-@pytest.mark.parametrize('case', [c if c in QUICK else pytest.param(c, marks=pytest.mark.slow) for c in sorted(CASES)])
+@pytest.mark.parametrize('case', MARKED)
 def test_a_checkpoint_of_eight_devices_goes_on_with_1_2_4_and_8(case, toy_data, tmp_path):
     config = tiny_config(case, toy_data, **L2)
     meshes = {n: data_mesh(jax.devices()[:n]) for n in (1, 2, 4, 8)}
