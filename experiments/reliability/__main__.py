@@ -10,11 +10,12 @@ import tempfile
 from pathlib import Path
 
 from experiments.reliability import faults
+from experiments.reliability.bench import Bench, Outcome
 
 
-def outcomes(bench: faults.Bench, kills: int):
+def outcomes(bench: Bench, kills: int):
     """Every fault, one after the other; those that need the right to mount only where there is one."""
-    longer = faults.Bench(bench.root / 'long', int(bench.rng.integers(2**31)), {'train.total_epochs': 40})
+    longer = Bench(bench.root / 'long', int(bench.rng.integers(2**31)), {'train.total_epochs': 40})
     yield faults.kill_at_random_moments(longer, kills)
     yield faults.signals(bench)
     yield faults.damaged_checkpoints(bench)
@@ -29,7 +30,7 @@ def outcomes(bench: faults.Bench, kills: int):
     yield faults.lost_data_worker(bench)
 
 
-def table(results: list[faults.Outcome]) -> str:
+def table(results: list[Outcome]) -> str:
     """Markdown."""
     lines = ['| fault | tried | survived | lost | what happens |', '|---|---|---|---|---|']
     lines += [f'| {o.fault} | {o.tried} | {o.survived} | {o.lost} | {o.notes} |' for o in results]
@@ -44,7 +45,7 @@ def main() -> int:
     parser.add_argument('--update_readme', action='store_true', help="write the table into the checkout's README.md")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        bench = faults.Bench(Path(arguments.workdir or temporary), arguments.seed)
+        bench = Bench(Path(arguments.workdir or temporary), arguments.seed)
         results = []
         for outcome in outcomes(bench, arguments.kills):
             results.append(outcome)

@@ -6,7 +6,7 @@ that nothing disturbed.
 """
 
 import contextlib
-import dataclasses
+import itertools
 import json
 import os
 import shutil
@@ -14,131 +14,12 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from pathlib import Path
 
-import numpy as np
-
-CONFIG = 'iaat/digits.py:iaat'
-SETTINGS = {
-    'data.name': 'digits',
-    'train.batch_size': 96,
-    'train.eval_batch_size': 120,
-    'train.total_epochs': 20,
-    'train.steps_per_call': 7,
-    'train.checkpoint_every_steps': 7,
-    'train.eval_every_epochs': 5,
-    'method.warmup_epochs': 2,
-    'method.attack_steps': 2,
-    'net.widths': '(4, 8)',
-    'net.hidden': 8,
-    'evaluation.steps': 2,
-    'evaluation.restarts': 1,
-    'evaluation.quick_steps': 1,
-    'evaluation.curve': '(0.1,)',
-    'evaluation.curve_steps': 1,
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """How often a fault was tried and survived; `notes` says what it did, `failures` what went wrong, one line each."""
-
-    fault: str
-    tried: int
-    failures: tuple[str, ...]
-    notes: str
-
-    @property
-    def lost(self) -> int:
-        return len(self.failures)
-
-    @property
-    def survived(self) -> int:
-        return self.tried - self.lost
-
-
-class Bench:
-    """A folder of runs of one config, the undisturbed one among them, and the random moments of the faults."""
-
-    def __init__(self, root: Path, seed: int = 0, settings: dict | None = None):
-        self.root, self.rng = Path(root), np.random.default_rng(seed)
-        self.settings = SETTINGS | (settings or {})
-        self.root.mkdir(parents=True, exist_ok=True)
-        # One device, as the run that it is compared with; what is compiled once is compiled for all.
-        self.environment = {'JAX_NUM_CPU_DEVICES': '1', 'GJAX_PROGRESS': '0'}
-        self.environment |= {'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.1'}
-        self.environment = {'JAX_COMPILATION_CACHE_DIR': str(self.root / 'jax_cache')} | os.environ | self.environment
-        self.whole = self.root / 'whole'
-        done = self.finish(self.whole)
-        if done.returncode:
-            raise RuntimeError(f'the undisturbed run failed: {done.stderr}')
-
-    def command(self, workdir: Path, *extra: str) -> list[str]:
-        flags = [f'--config.{key}={value}' for key, value in self.settings.items()]
-        return [sys.executable, '-m', 'gjax.cli', 'train', f'--config={CONFIG}', f'--workdir={workdir}', *flags, *extra]
-
-    def start(self, workdir: Path, *extra: str) -> subprocess.Popen:
-        pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, 'text': True}
-        return subprocess.Popen(self.command(workdir, *extra), env=self.environment, **pipes)
-
-    def finish(self, workdir: Path, *extra: str) -> subprocess.CompletedProcess:
-        """The same command, to its end."""
-        process = self.start(workdir, *extra)
-        out, err = process.communicate(timeout=600)
-        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
-
-    def differs(self, workdir: Path) -> str:
-        """'' if this run left what the undisturbed one left, else what differs."""
-        for name in ('results.json', 'metrics.jsonl'):
-            file = workdir / name
-            if not file.is_file() or file.read_bytes() != (self.whole / name).read_bytes():
-                return f'{name} is not that of the undisturbed run'
-        return ''
-
-    def judge(self, workdir: Path) -> str:
-        """Runs the same command to its end; '' if all is as it would have been."""
-        done = self.finish(workdir)
-        if done.returncode:
-            return f'the same command ended with {done.returncode}: {_last(done.stderr)}'
-        return self.differs(workdir)
-
-    def until_it_trains(self, process, workdir: Path) -> bool:
-        """Waits until the process has logged a step of its own; False if it ended before."""
-        before = _size(workdir / 'metrics.jsonl')
-        return self.until(
-            process, lambda: (workdir / 'metrics.jsonl').exists() and _size(workdir / 'metrics.jsonl') != before
-        )
-
-    def until(self, process, condition, seconds: float = 120.0) -> bool:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            if process.poll() is not None or time.monotonic() > deadline:
-                return False
-            time.sleep(0.002)
-        return True
-
-
-def _size(file: Path) -> int:
-    return file.stat().st_size if file.exists() else -1
-
-
-def _last(text: str) -> str:
-    return ' '.join(text.strip().splitlines()[-1:])[:300]
-
-
-def one_line(done) -> str:
-    """'' if a process failed with code 1 and one line that says why, else what it did instead."""
-    lines = done.stderr.strip().splitlines()
-    if done.returncode == 1 and len(lines) == 1 and lines[0].startswith('gjax: error: '):
-        return ''
-    return f'exit code {done.returncode} and {len(lines)} lines: {_last(done.stderr)}'
-
-
-def half_written(workdir: Path) -> bool:
-    """Whether a checkpoint that never was finished lies there."""
-    return any((workdir / 'checkpoints').glob('*.orbax-checkpoint-tmp*'))
+from experiments.reliability.bench import Bench, Outcome, half_written, last_line, one_line, size_of
 
 
 def kill_at_random_moments(bench: Bench, kills: int = 20) -> Outcome:
@@ -165,26 +46,34 @@ def kill_at_random_moments(bench: Bench, kills: int = 20) -> Outcome:
     return Outcome('kill -9 at random moments, during saves too', done, (failure,) * done if failure else (), notes)
 
 
+STREAMED = ('--config.data.streaming=true', '--config.data.workers=1')
+
+
 def signals(bench: Bench, times: int = 2) -> Outcome:
-    """SIGTERM and SIGINT at random moments of training: saved, with the promised exit code."""
+    """SIGTERM and SIGINT at random moments of training, to the run or (Ctrl-C, scancel) to its data workers too."""
     failures = []
-    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+    codes = {signal.SIGTERM: 143, signal.SIGINT: 130}
+    for number, extra in itertools.product(codes, ((), STREAMED)):
         for i in range(times):
-            workdir = bench.root / f'{number.name}{i}'
-            process = bench.start(workdir)
+            workdir = bench.root / f'{number.name}{len(extra)}{i}'
+            process = bench.start(workdir, *extra, start_new_session=True)
             bench.until_it_trains(process, workdir)
             time.sleep(bench.rng.uniform(0.0, 0.2))
-            process.send_signal(number)
+            if extra:
+                os.killpg(process.pid, number)
+            else:
+                process.send_signal(number)
             _, stderr = process.communicate(timeout=120)
-            if process.returncode != code or 'saved; the same command resumes' not in stderr:
-                failures.append(f'{number.name}: exit code {process.returncode}: {_last(stderr)}')
-            elif failure := bench.judge(workdir):
+            if process.returncode != codes[number] or 'saved; the same command resumes' not in stderr:
+                failures.append(f'{number.name}: exit code {process.returncode}: {last_line(stderr)}')
+            elif failure := bench.judge(workdir, *extra):
                 failures.append(f'{number.name}: {failure}')
-    return Outcome('SIGTERM, SIGINT', 2 * times, tuple(failures), 'saved at the next step, exit codes 143 and 130')
+    notes = 'to the run, or to its data workers too; saved at the next step, exit codes 143 and 130'
+    return Outcome('SIGTERM, SIGINT', 4 * times, tuple(failures), notes)
 
 
 DAMAGES = {
-    'truncated': lambda file: file.write_bytes(file.read_bytes()[: _size(file) // 2]),
+    'truncated': lambda file: file.write_bytes(file.read_bytes()[: size_of(file) // 2]),
     'emptied': lambda file: file.write_bytes(b''),
     'deleted': lambda file: file.unlink(),
     'replaced': lambda file: file.write_text('[1]'),
@@ -247,8 +136,6 @@ def can_mount() -> bool:
 
 
 def _try_mount() -> bool:
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=64k', 'none', folder], capture_output=True, check=False)
         if done.returncode == 0:
@@ -274,7 +161,7 @@ def full_disks(bench: Bench, kilobytes=(16, 100, 160, 250)) -> Outcome:
         disk = bench.root / f'disk{size}'
         with small_disk(disk, size):
             done = bench.finish(disk / 'run')
-            failure = one_line(done) or ('' if 'No space left' in done.stderr else f'it said: {_last(done.stderr)}')
+            failure = one_line(done) or ('' if 'No space left' in done.stderr else f'it said: {last_line(done.stderr)}')
             if not failure:
                 subprocess.run(['mount', '-o', 'remount,size=64m', disk], check=True)
                 failure = bench.judge(disk / 'run')
@@ -298,7 +185,7 @@ def file_size_limits(bench: Bench, limits=(200, 4000, 12000)) -> Outcome:
 
         command = [sys.executable, '-c', _LIMITED, str(limit), *bench.command(workdir)]
         done = subprocess.run(command, env=bench.environment, capture_output=True, text=True, check=False, timeout=300)
-        failure = one_line(done) or ('' if 'too large' in done.stderr else f'it said: {_last(done.stderr)}')
+        failure = one_line(done) or ('' if 'too large' in done.stderr else f'it said: {last_line(done.stderr)}')
         failure = failure or bench.judge(workdir)
         failures += [f'{limit} bytes: {failure}'] if failure else []
     return Outcome('writes refused (file size limit)', len(limits), tuple(failures), 'one line, resumed without the limit')
@@ -322,8 +209,8 @@ def second_process(bench: Bench) -> Outcome:
     bench.until_it_trains(first, workdir)
     second = bench.finish(workdir)
     _, stderr = first.communicate(timeout=300)
-    failure = one_line(second) or ('' if 'is in use by another gjax process' in second.stderr else _last(second.stderr))
-    failure = failure or (f'the first: {_last(stderr)}' if first.returncode else bench.differs(workdir))
+    failure = one_line(second) or ('' if 'is in use by another gjax process' in second.stderr else last_line(second.stderr))
+    failure = failure or (f'the first: {last_line(stderr)}' if first.returncode else bench.differs(workdir))
     return Outcome('two runs on one workdir', 1, (failure,) if failure else (), 'the second is refused')
 
 
@@ -347,7 +234,7 @@ def clock_going_backwards(bench: Bench) -> Outcome:
     process.kill()
     process.wait()
     done = subprocess.run(command, env=bench.environment, capture_output=True, text=True, check=False, timeout=300)
-    failure = f'exit code {done.returncode}: {_last(done.stderr)}' if done.returncode else bench.differs(workdir)
+    failure = f'exit code {done.returncode}: {last_line(done.stderr)}' if done.returncode else bench.differs(workdir)
     return Outcome('clock going backwards', 1, (failure,) if failure else (), 'an hour a second, over a kill and a resume')
 
 
@@ -396,11 +283,11 @@ def lost_process(bench: Bench) -> Outcome:
     # Ours, from a failed collective operation, or JAX's own, when it notices first.
     clear = ('another process of this run failed or is gone; the same command resumes', 'another task died')
     if first.returncode in (0, None) or seconds > 60 or not any(words in stderr for words in clear):
-        failures.append(f'the other ended after {seconds:.0f} s with {first.returncode}: {_last(stderr)}')
+        failures.append(f'the other ended after {seconds:.0f} s with {first.returncode}: {last_line(stderr)}')
     again = several()
     ends = [process.communicate(timeout=600) for process in again]
     if any(process.returncode for process in again):
-        failures.append(f'the restart failed: {_last(ends[0][1])}')
+        failures.append(f'the restart failed: {last_line(ends[0][1])}')
     elif json.loads((workdir / 'run.json').read_text())['resumed_at'] == 0:
         failures.append('the restart began anew')
     notes = 'the other ends within a minute, the same commands resume'
@@ -412,8 +299,7 @@ def lost_data_worker(bench: Bench) -> Outcome:
     import psutil
 
     workdir = bench.root / 'worker'
-    streamed = ('--config.data.streaming=true', '--config.data.workers=1')
-    process = bench.start(workdir, *streamed)
+    process = bench.start(workdir, *STREAMED)
     bench.until_it_trains(process, workdir)
     bench.until(process, lambda: any((workdir / 'checkpoints').glob('[0-9]*/commit_success.txt')))
     for child in psutil.Process(process.pid).children():
@@ -421,10 +307,8 @@ def lost_data_worker(bench: Bench) -> Outcome:
             child.kill()
     _, stderr = process.communicate(timeout=120)
     said = process.returncode == 1 and 'gjax: error: a data worker failed' in stderr and 'Traceback' not in stderr
-    failure = '' if said else f'exit code {process.returncode}: {_last(stderr)}'
-    if not failure:
-        done = bench.finish(workdir, *streamed)
-        failure = _last(done.stderr) if done.returncode else bench.differs(workdir)
+    failure = '' if said else f'exit code {process.returncode}: {last_line(stderr)}'
+    failure = failure or bench.judge(workdir, *STREAMED)
     return Outcome(
         'a data worker lost (kill -9)', 1, (failure,) if failure else (), 'the run says so and ends; then resumed'
     )

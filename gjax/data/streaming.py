@@ -9,8 +9,10 @@ import dataclasses
 import functools
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.resource_tracker
 import os
 import signal
+import sys
 import threading
 
 import jax
@@ -93,8 +95,8 @@ def _host_device():
 
 def _start_worker(worker: int, workers: int) -> None:
     """A worker leaves signals to the run, never touches an accelerator, and ends when the run does, however it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGTERM):  # terminals and clusters send them to all processes at once
+        signal.signal(number, signal.SIG_IGN)
     jax.config.update('jax_platforms', 'cpu')
     parent = multiprocessing.parent_process()
 
@@ -103,6 +105,19 @@ def _start_worker(worker: int, workers: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _start_tracker() -> None:
+    """Starts the process that frees the shared memory which stopped workers leave.
+
+    It is quiet about it: after a signal there always is some. Started later, by the thread that starts the first worker, it
+    would lift that thread's block of signals.
+    """
+    options, sys.warnoptions = sys.warnoptions, ['ignore']
+    try:
+        multiprocessing.resource_tracker.ensure_running()
+    finally:
+        sys.warnoptions = options
 
 
 @contextlib.contextmanager
@@ -126,6 +141,7 @@ def stream(batches, start: int, *, workers: int = 0, buffer: int = 2):
     reading = grain.ReadOptions(num_threads=2 if not workers else 1, prefetch_buffer_size=buffer)
     dataset = grain.MapDataset.source(batches)[start:].to_iter_dataset(reading)
     if workers:
+        _start_tracker()
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=buffer)
         dataset = dataset.mp_prefetch(options, worker_init_fn=_start_worker)
     iterator = iter(dataset)

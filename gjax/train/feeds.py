@@ -7,6 +7,7 @@ functions, called inside a compiled function, that make batches of a source.
 import contextlib
 import itertools
 import queue
+import signal
 import threading
 import time
 
@@ -176,6 +177,9 @@ class _Ahead:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def _run(self):
+        # The workers that this thread starts inherit its mask: a terminal's or a cluster's signal to all processes must not
+        # end one half-way through its start, which would leave the run waiting for it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         try:
             for item in itertools.chain(self._iterator, [StopIteration()]):
                 if not self._put(item):

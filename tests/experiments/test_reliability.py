@@ -4,19 +4,20 @@ import pytest
 
 from experiments.reliability import faults
 from experiments.reliability.__main__ import table
+from experiments.reliability.bench import Bench, Outcome
 
 mounts = pytest.mark.skipif(not faults.can_mount(), reason='needs the right to mount a file system')
 
 
 @pytest.fixture(scope='module')
 def bench(tmp_path_factory):
-    return faults.Bench(tmp_path_factory.mktemp('bench'), settings={'train.total_epochs': 6})
+    return Bench(tmp_path_factory.mktemp('bench'), settings={'train.total_epochs': 6})
 
 
 @pytest.mark.parametrize(
     ('fault', 'options', 'tried'),
     [
-        (faults.signals, {'times': 1}, 2),
+        (faults.signals, {'times': 1}, 4),
         (faults.damaged_checkpoints, {}, 40),
         pytest.param(faults.full_disks, {'kilobytes': (16, 160)}, 2, marks=mounts),
         pytest.param(faults.read_only_workdir, {}, 2, marks=mounts),
@@ -36,7 +37,7 @@ def test_it_is_survived(bench, fault, options, tried):
 
 
 def _kills(folder, kills, epochs):
-    outcome = faults.kill_at_random_moments(faults.Bench(folder, settings={'train.total_epochs': epochs}), kills)
+    outcome = faults.kill_at_random_moments(Bench(folder, settings={'train.total_epochs': epochs}), kills)
     assert not outcome.failures
     assert outcome.tried == kills
     return outcome
@@ -53,7 +54,7 @@ def test_a_run_killed_twenty_times_is_the_undisturbed_one(tmp_path):
 
 
 def test_the_table_counts_what_was_lost():
-    lost = faults.Outcome('fault', 3, ('one line',), 'what happens')
+    lost = Outcome('fault', 3, ('one line',), 'what happens')
     assert (lost.survived, lost.lost) == (2, 1)
     assert '| fault | 3 | 2 | 1 | what happens |' in table([lost])
 

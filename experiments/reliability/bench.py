@@ -1,0 +1,132 @@
+"""A run that nothing disturbs, the same command for others, and what must hold of them after a fault."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+CONFIG = 'iaat/digits.py:iaat'
+SETTINGS = {
+    'data.name': 'digits',
+    'train.batch_size': 96,
+    'train.eval_batch_size': 120,
+    'train.total_epochs': 20,
+    'train.steps_per_call': 7,
+    'train.checkpoint_every_steps': 7,
+    'train.eval_every_epochs': 5,
+    'method.warmup_epochs': 2,
+    'method.attack_steps': 2,
+    'net.widths': '(4, 8)',
+    'net.hidden': 8,
+    'evaluation.steps': 2,
+    'evaluation.restarts': 1,
+    'evaluation.quick_steps': 1,
+    'evaluation.curve': '(0.1,)',
+    'evaluation.curve_steps': 1,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How often a fault was tried and survived; `notes` says what it did, `failures` what went wrong, one line each."""
+
+    fault: str
+    tried: int
+    failures: tuple[str, ...]
+    notes: str
+
+    @property
+    def lost(self) -> int:
+        return len(self.failures)
+
+    @property
+    def survived(self) -> int:
+        return self.tried - self.lost
+
+
+class Bench:
+    """A folder of runs of one config, the undisturbed one among them, and the random moments of the faults."""
+
+    def __init__(self, root: Path, seed: int = 0, settings: dict | None = None):
+        self.root, self.rng = Path(root), np.random.default_rng(seed)
+        self.settings = SETTINGS | (settings or {})
+        self.root.mkdir(parents=True, exist_ok=True)
+        # One device, as the run that it is compared with; what is compiled once is compiled for all.
+        self.environment = {'JAX_NUM_CPU_DEVICES': '1', 'GJAX_PROGRESS': '0'}
+        self.environment |= {'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.1'}
+        self.environment = {'JAX_COMPILATION_CACHE_DIR': str(self.root / 'jax_cache')} | os.environ | self.environment
+        self.whole = self.root / 'whole'
+        done = self.finish(self.whole)
+        if done.returncode:
+            raise RuntimeError(f'the undisturbed run failed: {done.stderr}')
+
+    def command(self, workdir: Path, *extra: str) -> list[str]:
+        flags = [f'--config.{key}={value}' for key, value in self.settings.items()]
+        return [sys.executable, '-m', 'gjax.cli', 'train', f'--config={CONFIG}', f'--workdir={workdir}', *flags, *extra]
+
+    def start(self, workdir: Path, *extra: str, **options) -> subprocess.Popen:
+        pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, 'text': True}
+        return subprocess.Popen(self.command(workdir, *extra), env=self.environment, **pipes, **options)
+
+    def finish(self, workdir: Path, *extra: str) -> subprocess.CompletedProcess:
+        """The same command, to its end."""
+        process = self.start(workdir, *extra)
+        out, err = process.communicate(timeout=600)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def differs(self, workdir: Path) -> str:
+        """'' if this run left what the undisturbed one left, else what differs."""
+        for name in ('results.json', 'metrics.jsonl'):
+            file = workdir / name
+            if not file.is_file() or file.read_bytes() != (self.whole / name).read_bytes():
+                return f'{name} is not that of the undisturbed run'
+        return ''
+
+    def judge(self, workdir: Path, *extra: str) -> str:
+        """Runs the same command to its end; '' if all is as it would have been."""
+        done = self.finish(workdir, *extra)
+        if done.returncode:
+            return f'the same command ended with {done.returncode}: {last_line(done.stderr)}'
+        return self.differs(workdir)
+
+    def until_it_trains(self, process, workdir: Path) -> bool:
+        """Waits until the process has logged a step of its own; False if it ended before."""
+        log = workdir / 'metrics.jsonl'
+        before = log.stat().st_ino if log.exists() else -1  # a run that starts or resumes writes the log anew
+        if not self.until(process, lambda: log.exists() and log.stat().st_ino != before):
+            return False
+        size = size_of(log)
+        return self.until(process, lambda: size_of(log) > size)
+
+    def until(self, process, condition, seconds: float = 120.0) -> bool:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if process.poll() is not None or time.monotonic() > deadline:
+                return False
+            time.sleep(0.002)
+        return True
+
+
+def size_of(file: Path) -> int:
+    return file.stat().st_size if file.exists() else -1
+
+
+def last_line(text: str) -> str:
+    return ' '.join(text.strip().splitlines()[-1:])[:300]
+
+
+def one_line(done) -> str:
+    """'' if a process failed with code 1 and one line that says why, else what it did instead."""
+    lines = done.stderr.strip().splitlines()
+    if done.returncode == 1 and len(lines) == 1 and lines[0].startswith('gjax: error: '):
+        return ''
+    return f'exit code {done.returncode} and {len(lines)} lines: {last_line(done.stderr)}'
+
+
+def half_written(workdir: Path) -> bool:
+    """Whether a checkpoint that never was finished lies there."""
+    return any((workdir / 'checkpoints').glob('*.orbax-checkpoint-tmp*'))
