@@ -122,7 +122,7 @@ def _steps(text: str | None) -> tuple[int, int] | tuple[()]:
         return ()
     first, colon, last = text.partition(':')
     if not (colon and first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
-        raise RunError(f'--profile is {text!r}; allowed: FIRST:LAST, steps from 1 on')
+        raise RunError(f'--profile is {text!r}; allowed: FIRST:LAST, steps with 1 <= FIRST <= LAST')
     return int(first), int(last)
 
 
@@ -132,8 +132,9 @@ def _run(arguments, overrides) -> None:
     elif arguments.command == 'train':
         from gjax.train import config, loop, processes
 
-        loaded, profile = config.load(arguments.config, overrides), _steps(arguments.profile)
+        # Before anything that may fail: the others notice the end of a process that has joined them.
         processes.start(arguments.coordinator_address, arguments.num_processes, arguments.process_id)
+        loaded, profile = config.load(arguments.config, overrides), _steps(arguments.profile)
         done = Path(arguments.workdir, 'results.json').exists()
         results = loop.train_and_evaluate(loaded, arguments.workdir, profile=profile)
         if processes.is_main():
@@ -152,11 +153,14 @@ def _run(arguments, overrides) -> None:
     elif arguments.command == 'report':
         from gjax.train.report import report
 
-        metrics = tuple(name.strip() for name in arguments.metrics.split(',')) if arguments.metrics else ()
+        metrics = tuple(name.strip() for name in (arguments.metrics or '').split(',') if name.strip())
         print(report(arguments.runs, arguments.out, metrics))
     elif arguments.command == 'sweep':
-        from gjax.train import sweep
+        from gjax.train import processes, sweep
+        from gjax.train.errors import RunError
 
+        if processes.launched() and not arguments.print:
+            raise RunError('gjax sweep starts its runs itself; under a launcher of several processes use its --print')
         workdir = Path(arguments.workdir)
         jobs = sweep.plan(arguments.config, overrides, sweep.parse_over(arguments.over), workdir)
         if arguments.print:
@@ -200,13 +204,13 @@ def _run(arguments, overrides) -> None:
             print(f'reproduce {arguments.name} is complete: nothing to do', file=sys.stderr)
 
 
-def _failed() -> int:
-    """Exit code 1; among several processes at once, not by way of JAX's shutdown, which would wait for the others."""
+def _failed(code: int = 1) -> int:
+    """The exit code; among several processes at once, not by way of JAX's shutdown, which would wait for the others."""
     from gjax.train import processes
 
     if processes.several():
-        os._exit(1)
-    return 1
+        os._exit(code)
+    return code
 
 
 def _crashed() -> int:
@@ -239,8 +243,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         _run(arguments, overrides)
     except KeyboardInterrupt:
-        print('gjax: stopped', file=sys.stderr)
-        return 130
+        print('gjax: stopped', file=sys.stderr, flush=True)
+        return _failed(130)
     except Interrupted as stop:
         print(f'gjax: {stop}', file=sys.stderr)
         return stop.exit_code
@@ -248,7 +252,7 @@ def main(argv: list[str] | None = None) -> int:
         from gjax.train import processes
 
         own = isinstance(error, RunError | DataError)
-        full = isinstance(error, jax.errors.JaxRuntimeError) and 'RESOURCE_EXHAUSTED' in str(error)
+        full = isinstance(error, jax.errors.JaxRuntimeError) and 'out of memory' in str(error).lower()
         lost = not own and not full and processes.several() and processes.is_connection_error(error)
         if os.environ.get('GJAX_TRACEBACK') or (isinstance(error, jax.errors.JaxRuntimeError) and not lost and not full):
             return _crashed()

@@ -38,6 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     module.add_options(parser)
     arguments = parser.parse_args(argv)
 
+    from gjax.data.dataset import DataError
     from gjax.train.errors import RunError
 
     try:
@@ -45,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
         text = module.text(results)
         print(text)
         publish(suite, results, text, Path(arguments.out), README if arguments.update_readme else None)
-    except RunError as error:
+    except (RunError, DataError, OSError) as error:
         print(f'benchmarks: error: {error}', file=sys.stderr)
         return 1
     return 0

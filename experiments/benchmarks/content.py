@@ -25,7 +25,7 @@ class Scale:
     small_batch: int = 128
     photos: int = 1000
     large: int = 224
-    large_batch: int = 32
+    large_batch: int = 16
 
 
 def make(root: Path, scale: Scale) -> None:

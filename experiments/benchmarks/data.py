@@ -55,7 +55,7 @@ def cases(root: Path, scale: content.Scale) -> list[Case]:
     return [
         Case(f'PNG records (TFDS), {small} px', records, scale.small_batch, 4, peer),
         Case(f'folder of JPEGs, {small} px', digits[0], scale.small_batch, 4, digits[1]),
-        Case(f'folder of JPEGs, resized to {large} px', photos[0], scale.large_batch, 1, photos[1]),
+        Case(f'folder of JPEGs, resized to {large} px', photos[0], scale.large_batch, 2, photos[1]),
     ]
 
 
@@ -132,14 +132,25 @@ def reading(every: list[Case], workers, peer: Peer | None, seconds: float, repet
 def tasks(root: Path, scale: content.Scale) -> dict[str, tuple[str, dict]]:
     """What is trained: title -> (config, overrides)."""
     endless = {'train.total_steps': ENDLESS, 'train.eval_every_epochs': 0, 'train.checkpoint_every_epochs': 0}
-    digits = {'data.name': f'folder:{root / "digits"}', 'data.image_size': scale.small}
-    digits |= {'train.batch_size': scale.small_batch, 'train.steps_per_call': 10}
-    photos = {'data.name': f'folder:{root / "photos"}', 'data.image_size': scale.large}
-    photos |= {'train.batch_size': scale.large_batch, 'train.steps_per_call': 2, 'net.widths': (16, 32, 64, 64, 64)}
+    digits = {
+        'data.name': f'folder:{root / "digits"}',
+        'data.image_size': scale.small,
+        'train.batch_size': scale.small_batch,
+    }
+    photos = {
+        'data.name': f'folder:{root / "photos"}',
+        'data.image_size': scale.large,
+        'train.batch_size': scale.large_batch,
+    }
+    photos |= {'net.widths': (16, 32, 64, 64, 64)}
+
+    def task(variant, overrides, steps_per_call):
+        return f'iaat/digits.py:{variant}', endless | overrides | {'train.steps_per_call': steps_per_call}
+
     return {
-        f'small_cnn, {scale.small} px': ('iaat/digits.py:supervised', endless | digits),
-        f'small_cnn under a 5-step attack, {scale.small} px': ('iaat/digits.py:adversarial_training', endless | digits),
-        f'small_cnn of 5 layers, {scale.large} px': ('iaat/digits.py:supervised', endless | photos),
+        f'small_cnn, {scale.small} px': task('supervised', digits, 10),
+        f'small_cnn under a 5-step attack, {scale.small} px': task('adversarial_training', digits, 4),
+        f'small_cnn of 5 layers, {scale.large} px': task('supervised', photos, 2),
     }
 
 
@@ -169,7 +180,8 @@ class Training:
             if calls > measure.LEAST and time.monotonic() - started >= seconds:
                 break
         measured = speed.measured()
-        measure.pause(self._held * steps_per_call * batch_size / measured['examples_per_second'])
+        if measured['data_wait_share'] > 0.01:  # else the buffers are full
+            measure.pause(self._held * steps_per_call * batch_size / measured['examples_per_second'])
         return measured
 
     def close(self):
@@ -229,7 +241,7 @@ def _training_table(rows: list[dict]) -> str:
     for row in rows:
         rates = row['examples_per_second']
         step = 1000 * row['batch_size'] / statistics.median(rates)
-        waits = measure.shown(row['data_wait_share'], scale=100)
+        waits = measure.shown(row['data_wait_share'], 1, scale=100)
         lines.append([row['task'], row['batch_size'], _workers(row['workers']), measure.shown(rates), f'{step:,.1f}', waits])
     return measure.table(columns, lines)
 
@@ -255,7 +267,7 @@ def _needs(rows: list[dict]) -> str:
 def add_options(parser) -> None:
     parser.add_argument('--peer', default='', metavar='torch', help="also measure PyTorch's DataLoader on the same files")
     parser.add_argument('--workers', default='0,1,2', metavar='0,1,2', help='numbers of worker processes (default 0,1,2)')
-    parser.add_argument('--seconds', type=float, default=1.0, help='of each measurement and repetition (default 1)')
+    parser.add_argument('--seconds', type=float, default=0.8, help='of each measurement and repetition (default 0.8)')
 
 
 def run(arguments) -> dict:
@@ -279,7 +291,7 @@ def run(arguments) -> dict:
 
 def results(workers, peer: str, seconds: float, repetitions: int = 5, scale: content.Scale | None = None) -> dict:
     """The content of data.json, after some minutes."""
-    scale = scale or content.Scale()
+    scale, machine = scale or content.Scale(), measure.machine()
     with tempfile.TemporaryDirectory() as temporary, contextlib.ExitStack() as stack:
         root = Path(temporary)
         other = stack.enter_context(Peer(peer, LOADER)) if peer else None
@@ -290,4 +302,4 @@ def results(workers, peer: str, seconds: float, repetitions: int = 5, scale: con
         read = reading(every, workers, other, seconds, repetitions)
         trained = training(tasks(root, scale), workers, seconds, repetitions)
     settings = {'seconds': seconds, 'repetitions': repetitions, 'scale': dataclasses.asdict(scale)}
-    return {'machine': measure.machine(), 'settings': settings, 'reading': read, 'training': trained}
+    return {'machine': machine, 'settings': settings, 'reading': read, 'training': trained}

@@ -71,7 +71,7 @@ def _version(package: str) -> str | None:
 
 
 def machine() -> dict:
-    """Processor, cores, memory, devices, date and versions."""
+    """Processor, cores, memory, devices, date, versions, and the load: how many processes want a core by now."""
     from gjax.train.logging import provenance
 
     record = provenance()
@@ -81,6 +81,7 @@ def machine() -> dict:
         'processor': _processor(),
         'cores': len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count(),
         'memory_gib': round(os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30, 1),
+        'load_average': round(os.getloadavg()[0], 2),
         'devices': record['devices'],
         'date': record['started'],
         'commit': record['commit'],
@@ -91,7 +92,8 @@ def machine() -> dict:
 def machine_line(record: dict) -> str:
     """One line of Markdown that says where and with what the numbers were measured."""
     versions = ', '.join(f'{name} {version}' for name, version in record['versions'].items() if version)
+    devices, load = record['devices'], record['load_average']
     return (
-        f'{record["processor"]}, {record["cores"]} cores, {record["memory_gib"]} GiB; JAX on '
-        f'{len(record["devices"])} x {record["devices"][0]}; {record["date"][:10]}, commit {record["commit"]}; {versions}.\n'
+        f'{record["processor"]}, {record["cores"]} cores, {record["memory_gib"]} GiB, load {load} before the start; JAX on '
+        f'{len(devices)} x {devices[0]}; {record["date"][:10]}, commit {record["commit"]}; {versions}.\n'
     )

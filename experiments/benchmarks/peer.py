@@ -8,14 +8,13 @@ from gjax.train.errors import RunError
 
 
 def _serve(connection, module: str) -> None:
-    functions = importlib.import_module(module)
     while True:
         try:
             name, arguments = connection.recv()
         except EOFError:
             return
         try:
-            answer = getattr(functions, name)(*arguments)
+            answer = getattr(importlib.import_module(module), name)(*arguments)
         except Exception as error:
             answer = RunError(f'{module}.{name}: {type(error).__name__}: {" ".join(str(error).split())[:300]}')
         connection.send(answer)
@@ -42,10 +41,11 @@ class Peer:
         return self
 
     def call(self, name: str, *arguments):
-        self._connection.send((name, arguments))
+        """What the function `name` of the module gives for these arguments."""
         try:
+            self._connection.send((name, arguments))
             answer = self._connection.recv()
-        except EOFError as error:
+        except (EOFError, OSError) as error:
             raise RunError(f'the process of {self._module} has died') from error
         if isinstance(answer, RunError):
             raise answer

@@ -67,6 +67,7 @@ DATASETS = {'folder': Folder, 'prepared': Prepared}
 
 def _batches(dataset: Dataset, batch_size: int, workers: int):
     """An endless iterator of (images, labels) on the device."""
+    torch.set_num_threads(1)  # as in its workers; on cores that others use too, more threads only wait for each other
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     # One permutation after the other in one pass, as ours: a pause after each would count too much on sets this small.
     sampler = RandomSampler(dataset, num_samples=1000 * len(dataset))

@@ -3,8 +3,8 @@
 The paper reports ImageNet with ResNets; network, schedule, radius and augmentation below are common practice for
 adversarial training at that scale (radius 4/255, 90 epochs) and must not be read as the authors' values.
 
-Data: a folder tree train/CLASS/*.jpg, val/CLASS/*.jpg, or the TFDS set imagenet2012, resized to 224 pixels and streamed: eight
-processes of every host decode its share of the batches while the accelerators train.
+Data: a folder tree train/CLASS/*.jpg, val/CLASS/*.jpg, or the TFDS set imagenet2012, resized to 224 pixels and streamed:
+eight processes of every host decode its share of the batches while the accelerators train.
 
   gjax train --config=experiments/iaat/imagenet.py --workdir=runs/imagenet-iaat --config.data.name=folder:/data/imagenet
 """

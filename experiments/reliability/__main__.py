@@ -1,6 +1,6 @@
 """Does every fault of `faults.py` to real runs and prints the table of README.md.
 
-python -m experiments.reliability --update_readme        about six minutes on two CPU cores
+python -m experiments.reliability --update_readme        about ten minutes on two CPU cores
 """
 
 import argparse
@@ -21,6 +21,7 @@ def outcomes(bench: Bench, kills: int):
     yield faults.damaged_checkpoints(bench)
     if faults.can_mount():
         yield faults.full_disks(bench)
+        yield faults.full_disk_of_two(bench)
         yield faults.read_only_workdir(bench)
     yield faults.file_size_limits(bench)
     yield faults.torn_logs(bench)

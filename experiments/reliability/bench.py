@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -77,6 +78,27 @@ class Bench:
         process = self.start(workdir, *extra)
         out, err = process.communicate(timeout=600)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def start_several(self, workdir: Path, count: int) -> list[subprocess.Popen]:
+        """The processes of one run, on this machine."""
+        with socket.socket() as probe:
+            probe.bind(('127.0.0.1', 0))
+            address = f'127.0.0.1:{probe.getsockname()[1]}'
+        flags = [f'--coordinator_address={address}', f'--num_processes={count}']
+        return [self.start(workdir, *flags, f'--process_id={i}') for i in range(count)]
+
+    def finish_several(self, running, seconds: float) -> list[str]:
+        """What each wrote to standard error; one that has not ended in that time is killed and keeps return code None."""
+        errors = []
+        deadline = time.monotonic() + seconds
+        for process in running:
+            try:
+                errors.append(process.communicate(timeout=max(1.0, deadline - time.monotonic()))[1])
+            except subprocess.TimeoutExpired:
+                process.kill()
+                errors.append(process.communicate()[1])
+                process.returncode = None
+        return errors
 
     def differs(self, workdir: Path) -> str:
         """'' if this run left what the undisturbed one left, else what differs."""

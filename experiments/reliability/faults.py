@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,10 +22,13 @@ from experiments.reliability.bench import Bench, Outcome, half_written, last_lin
 
 
 def kill_at_random_moments(bench: Bench, kills: int = 20) -> Outcome:
-    """kill -9 again and again in one run: a quarter while it starts, a quarter while it trains, half while it saves."""
-    workdir, saving, done = bench.root / 'killed', 0, 0
-    while done < kills:
-        process, moment = bench.start(workdir), done % 4
+    """kill -9 again and again in one run: a quarter while it starts, a quarter while it trains, half while it saves.
+
+    After each, a copy is resumed to its end and compared; the run itself goes on to the next kill.
+    """
+    workdir, saving, failures = bench.root / 'killed', 0, []
+    for kill in range(kills):
+        process, moment = bench.start(workdir), kill % 4
         if moment == 0:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(bench.rng.uniform(0.5, 4.0))
@@ -36,14 +38,21 @@ def kill_at_random_moments(bench: Bench, kills: int = 20) -> Outcome:
             if moment > 1:
                 bench.until(process, lambda: half_written(workdir))
         process.kill()
-        process.communicate()
-        if process.returncode != -signal.SIGKILL:
-            break  # it was faster: nothing is left to kill
+        _, stderr = process.communicate()
         saving += half_written(workdir)
-        done += 1
-    failure = bench.judge(workdir)
-    notes = f'one run, killed {done} times, {saving} of them with a half-written checkpoint; then bit-identical'
-    return Outcome('kill -9 at random moments, during saves too', done, (failure,) * done if failure else (), notes)
+        if process.returncode != -signal.SIGKILL:
+            failures.append(f'kill {kill}: it ended by itself with {process.returncode}: {last_line(stderr)}')
+            continue
+        copy = bench.root / 'resumed'
+        shutil.rmtree(copy, ignore_errors=True)
+        if workdir.exists():
+            shutil.copytree(workdir, copy)
+        if failure := bench.judge(copy):
+            failures.append(f'kill {kill}: {failure}')
+    if failure := bench.judge(workdir):
+        failures.append(f'after all kills: {failure}')
+    notes = f'one run, {saving} times with a half-written checkpoint; resumed after each, and after all: bit-identical'
+    return Outcome('kill -9 at random moments, during saves too', kills, tuple(failures[:kills]), notes)
 
 
 STREAMED = ('--config.data.streaming=true', '--config.data.workers=1')
@@ -170,6 +179,27 @@ def full_disks(bench: Bench, kilobytes=(16, 100, 160, 250)) -> Outcome:
     return Outcome('disk full', len(kilobytes), tuple(failures), notes)
 
 
+def full_disk_of_two(bench: Bench, kilobytes=(16, 120, 200)) -> Outcome:
+    """A disk that fills up under two processes: process 0 says so in one line, the other ends too, and both resume."""
+    failures = []
+    for size in kilobytes:
+        disk = bench.root / f'disk_of_two{size}'
+        with small_disk(disk, size):
+            running = bench.start_several(disk / 'run', 2)
+            ends = bench.finish_several(running, 90)
+            failure = '' if all(process.returncode for process in running) else 'a process went on, or hung'
+            failure = failure or ('' if 'No space left on device' in ends[0] else f'it said: {last_line(ends[0])}')
+            if not failure:
+                subprocess.run(['mount', '-o', 'remount,size=64m', disk], check=True)
+                again = bench.start_several(disk / 'run', 2)
+                ends = bench.finish_several(again, 300)
+                if any(process.returncode for process in again):
+                    failure = f'the same commands ended with {last_line(ends[0])}'
+        failures += [f'{size} KB: {failure}'] if failure else []
+    notes = f'file systems of {", ".join(map(str, kilobytes))} KB: one line, both end, both resume when enlarged'
+    return Outcome('disk full under two processes', len(kilobytes), tuple(failures), notes)
+
+
 _LIMITED = """
 import os, resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
@@ -258,36 +288,22 @@ def torn_logs(bench: Bench, times: int = 4) -> Outcome:
 
 def lost_process(bench: Bench) -> Outcome:
     """kill -9 of one of two processes of a run: the other ends within 60 s with one clear line, and a restart resumes."""
-    workdir = bench.root / 'lost'
-
-    def several():
-        with socket.socket() as probe:
-            probe.bind(('127.0.0.1', 0))
-            address = f'127.0.0.1:{probe.getsockname()[1]}'
-        flags = [f'--coordinator_address={address}', '--num_processes=2']
-        return [bench.start(workdir, *flags, f'--process_id={i}') for i in range(2)]
-
-    failures = []
-    first, second = several()
+    workdir, failures = bench.root / 'lost', []
+    first, second = bench.start_several(workdir, 2)
     bench.until_it_trains(first, workdir)
     bench.until(first, lambda: any((workdir / 'checkpoints').glob('[0-9]*/commit_success.txt')))
     second.kill()
     killed = time.monotonic()
-    try:
-        _, stderr = first.communicate(timeout=120)
-    except subprocess.TimeoutExpired:
-        first.kill()
-        _, stderr = first.communicate()
+    stderr, _ = bench.finish_several((first, second), 120)
     seconds = time.monotonic() - killed
-    second.communicate()
     # Ours, from a failed collective operation, or JAX's own, when it notices first.
     clear = ('another process of this run failed or is gone; the same command resumes', 'another task died')
     if first.returncode in (0, None) or seconds > 60 or not any(words in stderr for words in clear):
         failures.append(f'the other ended after {seconds:.0f} s with {first.returncode}: {last_line(stderr)}')
-    again = several()
-    ends = [process.communicate(timeout=600) for process in again]
+    again = bench.start_several(workdir, 2)
+    ends = bench.finish_several(again, 600)
     if any(process.returncode for process in again):
-        failures.append(f'the restart failed: {last_line(ends[0][1])}')
+        failures.append(f'the restart failed: {last_line(ends[0])}')
     elif json.loads((workdir / 'run.json').read_text())['resumed_at'] == 0:
         failures.append('the restart began anew')
     notes = 'the other ends within a minute, the same commands resume'

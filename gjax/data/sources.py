@@ -8,6 +8,7 @@ import difflib
 import functools
 import hashlib
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,9 @@ def _is_test(relative: str) -> bool:
 
 
 def _to_pixels(image: Image.Image, image_size: int) -> np.ndarray:
-    """uint8 [H, W, 3]; a square of image_size pixels if that is not 0."""
+    """uint8 [H, W, 3]; a square of image_size pixels if that is not 0. ValueError for pixels of more than 8 bits."""
+    if image.mode[0] in 'IF':  # Pillow would cut them off at 255
+        raise ValueError(f'its pixels have more than 8 bits (mode {image.mode})')
     image = image.convert('RGB')
     if image_size and image.size != (image_size, image_size):
         image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
@@ -80,7 +83,7 @@ class FolderRecords:
         try:
             with Image.open(self.root / file) as image:
                 return _to_pixels(image, self.image_size)
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
             raise DataError(f'{self.name}: {file} is not a readable image: {error}') from error
 
     def read(self, rows) -> Split:

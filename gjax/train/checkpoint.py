@@ -16,7 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from gjax.train import processes
-from gjax.train.errors import RunError
+from gjax.train.errors import Interrupted, RunError
 
 
 def _is_key(leaf) -> bool:
@@ -150,6 +150,14 @@ class Checkpointer:
         """Returns when every write is on disk; RunError as in `save`."""
         with self._writing():
             self._manager.wait_until_finished()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        # Orbax closes with a barrier: a process that fails alone would wait there for the others, and they for it.
+        if error is None or isinstance(error, Interrupted) or not processes.several():
+            self.close()
 
     def close(self) -> None:
         """Ends the background work; what failed there has been raised by `save` or `wait`, or follows another error."""

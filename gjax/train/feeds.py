@@ -163,8 +163,11 @@ def _next(iterator):
     """The next batch; DataError, in place of Grain's own errors, if a worker has died."""
     try:
         return next(iterator)
-    except RuntimeError as error:
-        raise data.DataError(f'a data worker failed: {" ".join(str(error).split())[:160]}') from error
+    except (RuntimeError, OSError) as error:
+        reason = ' '.join(str(error).split())[:160]
+        shared = isinstance(error, OSError) or 'exit code -7' in reason
+        hint = '; workers pass batches through /dev/shm, which is too small (containers: 64 MB)' if shared else ''
+        raise data.DataError(f'a data worker failed: {reason}{hint}') from error
 
 
 class _Ahead:

@@ -1,4 +1,4 @@
-"""Several runs on this machine: each in a process of its own, some at a time, under one progress bar."""
+"""Several runs on this machine: one after the other in this process, or several at a time in processes of their own."""
 
 import dataclasses
 import os
@@ -6,12 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 
 from gjax.train import config as configs
 from gjax.train import logging
 from gjax.train.errors import Interrupted, RunError
-from gjax.train.workdir import check_same_config
+from gjax.train.workdir import check_links, check_same_config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,14 +48,16 @@ class Job:
 def run_jobs(jobs: list[Job], at_a_time: int) -> None:
     """Runs or resumes the jobs that are not finished.
 
-    One that fails stops no other: the rest go on, and the error at the end names them all. Their output goes to output.log
-    in their directory.
+    One that fails stops no other: the rest go on, and the error at the end names them all. Processes of their own write
+    their output to output.log in their directory.
 
     Raises:
       RunError: some failed.
       Interrupted: SIGTERM or SIGINT came; running jobs were told to save.
     """
     jobs = [job for job in jobs if not job.finished]
+    for job in jobs:
+        check_links(job.directory)
     failures = _run_here(jobs) if at_a_time == 1 or len(jobs) == 1 else _run_apart(jobs, at_a_time)
     if failures:
         listed = '; '.join(f'{job.directory}: {reason}' for job, reason in failures[:5])
@@ -72,8 +75,10 @@ def _run_here(jobs) -> list[tuple[Job, str]]:
             print(job.directory, flush=True)
         except Interrupted:
             raise
-        except (RunError, ValueError) as error:
-            failures.append((job, ' '.join(str(error).split())))
+        except Exception as error:
+            if not isinstance(error, RunError | ValueError):  # a mistake of ours
+                traceback.print_exc()
+            failures.append((job, ' '.join(f'{type(error).__name__}: {error}'.split())[:300]))
     return failures
 
 

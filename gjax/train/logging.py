@@ -41,6 +41,7 @@ def whole_file(path: Path):
     temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
     with writing(path):
         try:
+            temporary.unlink(missing_ok=True)  # of a process of this number that was killed: the first of a container is 1
             with temporary.open('xb') as stream:
                 yield stream
                 stream.flush()
@@ -148,8 +149,11 @@ class RunLog:
         folder = workdir / 'tensorboard'
         with writing(folder):
             folder.mkdir(exist_ok=True)
-            # The writer names its file by the second; two starts in one, or a clock that went back, must not share it.
-            self._events = EventsWriter(str(folder / 'events'), f'.{time.time_ns()}.{os.getpid()}')
+            # TensorBoard reads files by name and the writer names them by the second: the number in front keeps them in
+            # order, and apart, when the clock goes back or two starts fall into one second.
+            numbers = [name.split('.')[1] for name in os.listdir(folder) if name.count('.') > 1]
+            number = 1 + max((int(n) for n in numbers if n.isdecimal()), default=0)
+            self._events = EventsWriter(str(folder / f'events.{number:06d}'))
             start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
             self._events.write_event(event_pb2.Event(wall_time=time.time(), step=step + 1, session_log=start))
 

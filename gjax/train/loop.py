@@ -4,6 +4,7 @@ import contextlib
 import signal
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import jax
@@ -14,7 +15,7 @@ from gjax.train import logging, processes
 from gjax.train.checkpoint import Checkpointer
 from gjax.train.errors import Interrupted, NonFiniteError, RunError
 from gjax.train.run import Run
-from gjax.train.workdir import check_same_config, open_workdir
+from gjax.train.workdir import MACHINE_KEYS, check_same_config, open_workdir
 
 
 class _StopSignals(contextlib.AbstractContextManager):
@@ -83,25 +84,31 @@ def train_and_evaluate(config, workdir: str | Path, *, mesh=None, parent: str = 
     check_same_config(config, workdir)
     if (workdir / 'results.json').exists():
         return logging.read_results(workdir)
-    run = Run(config, mesh)
     with contextlib.ExitStack() as stack:
+        signals = _StopSignals()
+        if processes.several():  # one that ends while it starts would leave the others waiting
+            stack.enter_context(signals)
+        run = Run(config, mesh)
+        trace = _Trace(workdir / 'profile', profile, run.num_steps)
         stack.enter_context(open_workdir(config, workdir))
-        checkpoints = stack.enter_context(contextlib.closing(Checkpointer(workdir / 'checkpoints')))
-        signals = stack.enter_context(_StopSignals())
-        return _train_and_evaluate(run, workdir, checkpoints, signals, parent, _Trace(workdir / 'profile', profile))
+        checkpoints = stack.enter_context(Checkpointer(workdir / 'checkpoints'))
+        stack.enter_context(signals)
+        return _train_and_evaluate(run, workdir, checkpoints, signals, parent, trace)
 
 
 class _Trace:
     """JAX's profiler, switched on before step `first` and off after step `last`."""
 
-    def __init__(self, folder: Path, steps):
+    def __init__(self, folder: Path, steps, num_steps: int):
+        if steps and not 1 <= steps[0] <= steps[1] <= num_steps:
+            raise RunError(f'the profiled steps are {steps[0]} to {steps[1]}; allowed: from 1 to {num_steps}, in order')
         self._folder, self.cuts = folder, ((steps[0] - 1, steps[1]) if steps else ())
         self._on = False
 
     def at(self, step: int) -> None:
         """Tells it that the run has reached `step`."""
         if self.cuts and not self._on and self.cuts[0] <= step < self.cuts[1]:
-            with logging.writing(self._folder):
+            with self._writing():
                 jax.profiler.start_trace(str(self._folder))
             self._on = True
         elif self._on and step >= self.cuts[1]:
@@ -110,8 +117,16 @@ class _Trace:
     def close(self) -> None:
         if self._on:
             self._on = False
-            with logging.writing(self._folder):
+            with self._writing():
                 jax.profiler.stop_trace()
+
+    @contextlib.contextmanager
+    def _writing(self):
+        try:
+            with logging.writing(self._folder):
+                yield
+        except jax.errors.JaxRuntimeError as error:
+            raise RunError(f'{self._folder} cannot be written: {" ".join(str(error).split())[:200]}') from error
 
 
 def _train_and_evaluate(run: Run, workdir: Path, checkpoints: Checkpointer, signals, parent: str, trace: _Trace) -> dict:
@@ -122,18 +137,20 @@ def _train_and_evaluate(run: Run, workdir: Path, checkpoints: Checkpointer, sign
     if restored is not None:
         state, step = restored
     record = logging.provenance(parent) | {'resumed_at': step}
-    spent, started = _seconds_spent(workdir) if step else 0.0, time.monotonic()
+    earlier, started = _earlier(workdir) if step else {}, time.monotonic()
     speed = logging.Speed(config.train.batch_size, run.feed)
 
     def write_record():
         if main:
-            seconds = {'seconds': round(spent + time.monotonic() - started, 1)}
-            logging.write_json(workdir / 'run.json', record | seconds | speed.measured())
+            seconds = round(earlier.get('seconds', 0.0) + time.monotonic() - started, 1)
+            logging.write_json(workdir / 'run.json', record | earlier | speed.measured() | {'seconds': seconds})
 
     log = logging.RunLog(workdir, step) if main else logging.NoLog()
     bar = logging.progress(run.num_steps, step, f'{config.method.name} seed {config.seed}', shown=main)
     calls = run.advance(state, step, trace.cuts)
     with contextlib.closing(log), contextlib.closing(bar), contextlib.closing(calls), contextlib.closing(trace):
+        if trace.cuts and step >= trace.cuts[1]:
+            warnings.warn(f'the run is at step {step} already: there is nothing left to profile', stacklevel=3)
         trace.at(step)
         for state, stop, metrics in speed.timed(calls, step):
             _check_finite(metrics, step, checkpoints)
@@ -174,12 +191,14 @@ def _train_and_evaluate(run: Run, workdir: Path, checkpoints: Checkpointer, sign
     return results
 
 
-def _seconds_spent(workdir: Path) -> float:
-    """What run.json says of the time before this call; 0 where it says nothing that can be believed."""
+def _earlier(workdir: Path) -> dict[str, float]:
+    """What run.json says of the time and the speed before this call, as far as it can be believed."""
     try:
-        return max(0.0, float(logging.read_json(workdir / 'run.json')['seconds']))
-    except (RunError, KeyError, TypeError, ValueError):
-        return 0.0
+        record = logging.read_json(workdir / 'run.json')
+    except RunError:
+        return {}
+    numbers = {key: record.get(key) for key in ('seconds', 'examples_per_second', 'data_wait_share')}
+    return {k: v for k, v in numbers.items() if isinstance(v, int | float) and 0 <= v < float('inf')}
 
 
 def _results(run: Run, step: int, state, examples) -> dict:
@@ -209,14 +228,15 @@ def evaluate_run(workdir: str | Path, overrides: dict | None = None) -> dict:
         raise RunError(f'--workdir is {str(workdir)!r}, which holds no run (no config.json)')
     config = configs.read(file)
     for key in overrides or {}:
-        if not key.startswith(('evaluation.', 'train.eval_batch_size', 'data.dir')):
-            raise RunError(f'config.{key} cannot change in eval; allowed: evaluation.*, train.eval_batch_size, data.dir')
+        if not key.startswith(('evaluation.', 'train.eval_batch_size', *MACHINE_KEYS)):
+            allowed = ', '.join(('evaluation.*', 'train.eval_batch_size', *MACHINE_KEYS))
+            raise RunError(f'config.{key} cannot change in eval; allowed: {allowed}')
     configs.override(config, overrides or {})
     run = Run(config)
     folder = Path(workdir) / 'checkpoints'
     restored = None
     if folder.is_dir():
-        with contextlib.closing(Checkpointer(folder, read_only=True)) as checkpoints:
+        with Checkpointer(folder, read_only=True) as checkpoints:
             restored = checkpoints.restore_latest(run.init())
     if restored is None:
         raise RunError(f'{workdir} holds no checkpoint yet; gjax train makes one')

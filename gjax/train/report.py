@@ -238,12 +238,18 @@ def _listed(names: list[str], show, limit: int = 30) -> str:
     return ', '.join([*map(show, names[:limit]), *more])
 
 
+def _spread(values: list[float]) -> float:
+    """The standard deviation; 0 where it is nothing but rounding."""
+    spread = np.std(values, ddof=1)
+    return 0.0 if spread <= 1e-12 * np.abs(values).max() else spread
+
+
 def _cell(values: list[float], percent: bool = False) -> str:
     """Mean ± standard deviation: percent with one decimal, or four significant digits."""
     if not values:
         return ''
     with np.errstate(all='ignore'):  # a file may hold infinities
-        pair = [np.mean(values), np.std(values, ddof=1)] if len(values) > 1 else values
+        pair = [np.mean(values), _spread(values)] if len(values) > 1 else values
     return ' ± '.join(f'{100 * v:.1f}' if percent and abs(v) < 1e4 else f'{v:.4g}' for v in pair)
 
 
@@ -329,7 +335,7 @@ def report(folders, out: str | Path, metrics=()) -> str:
         raise RunError(f'no run can be read: {_listed([f"{str(r.directory)!r} is {r.status}" for r in entries], str, 3)}')
     columns, left_out = choose_columns(groups, metrics)
     text = comparison_table(groups, columns)
-    if any(_used(runs)[1] for runs in groups.values()):
+    if '\\*' in text:
         text += '\n\\* No run is complete: the test metrics that were logged last.\n'
     if left_out:
         text += f'\nLeft out: {_listed(left_out, escape)}; `--metrics` shows them.\n'

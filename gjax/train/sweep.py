@@ -6,7 +6,7 @@ import re
 import shlex
 from pathlib import Path
 
-from gjax.train.errors import RunError
+from gjax.train.errors import Interrupted, RunError
 from gjax.train.jobs import Job, run_jobs
 from gjax.train.report import report
 
@@ -22,7 +22,7 @@ def split_values(text: str) -> list[str]:
         elif letter in '([{':
             depth += 1
         elif letter in ')]}':
-            depth -= 1
+            depth = max(0, depth - 1)
         elif letter == ',' and depth == 0:
             values.append(text[start:i])
             start = i + 1
@@ -75,6 +75,20 @@ def commands(jobs: list[Job]) -> str:
 
 
 def sweep(jobs: list[Job], workdir: Path, at_a_time: int) -> str:
-    """Runs what is missing, then writes report.md, report.json and figures under workdir/report; returns the table."""
-    run_jobs(jobs, at_a_time)
-    return report([job.directory for job in jobs], workdir / 'report')
+    """Runs what is missing, then writes report.md, report.json and figures under workdir/report; returns the table.
+
+    Raises:
+      RunError: some runs failed; the report is written of the others.
+    """
+    failure = None
+    try:
+        run_jobs(jobs, at_a_time)
+    except Interrupted:
+        raise
+    except RunError as error:
+        failure = error
+    begun = [job.directory for job in jobs if (job.directory / 'config.json').is_file()]
+    table = report(begun, workdir / 'report') if begun else ''
+    if failure is not None:
+        raise RunError(f'{failure}; table of the runs: {workdir / "report" / "report.md"}') from failure
+    return table

@@ -39,7 +39,7 @@ def open_workdir(config, workdir: Path):
     """
     workdir, lock = Path(workdir), None
     check_same_config(config, workdir)
-    _check_links(workdir)
+    check_links(workdir)
     if processes.is_main():
         try:
             workdir.mkdir(parents=True, exist_ok=True)
@@ -49,6 +49,8 @@ def open_workdir(config, workdir: Path):
         try:
             with contextlib.suppress(OSError):  # some network file systems have no locks
                 _lock(lock, workdir)
+            for left in workdir.glob('*.tmp'):  # by a process that was killed while it wrote
+                left.unlink()
             if not (workdir / 'config.json').exists():
                 logging.write_text(workdir / 'config.json', configs.to_json(config))
         except BaseException:
@@ -62,7 +64,7 @@ def open_workdir(config, workdir: Path):
             os.close(lock)
 
 
-def _check_links(workdir: Path) -> None:
+def check_links(workdir: Path) -> None:
     """RunError if something that a run writes to is a link and would lead it out of its directory."""
     for entry in (*workdir.glob('*'), *workdir.glob('checkpoints/*')):
         if entry.is_symlink():

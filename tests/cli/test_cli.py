@@ -38,8 +38,9 @@ def _flags(**changes):
     return [f'--config.{key}={value}' for key, value in (TINY | changes).items()]
 
 
-def _train(workdir, config='iaat/digits.py:supervised', changes=None, **environment):
-    return gjax('train', f'--config={config}', f'--workdir={workdir}', *_flags(**(changes or {})), **environment)
+def _train(workdir, config='iaat/digits.py:supervised', changes=None, profile=None, **environment):
+    extra = [f'--profile={profile}'] if profile else []
+    return gjax('train', f'--config={config}', f'--workdir={workdir}', *_flags(**(changes or {})), *extra, **environment)
 
 
 @pytest.fixture(scope='module')
@@ -231,6 +232,13 @@ def test_a_sweep_runs_the_grid_and_goes_on_past_a_failure(tmp_path):
     assert 'all 2 runs are complete: nothing to do' in done.stderr
     assert [p.stat().st_mtime_ns for p in tmp_path.rglob('results.json')] == before
     assert (tmp_path / 'grid' / 'report' / 'report.md').is_file()
+    (tmp_path / 'precious').write_text('precious')
+    (tmp_path / 'grid' / 'seed=1' / 'learning_rate=1e30' / 'output.log').unlink()
+    (tmp_path / 'grid' / 'seed=1' / 'learning_rate=1e30' / 'output.log').symlink_to(tmp_path / 'precious')
+    _fails(gjax(*command, *flags), 'output.log is a link; a run writes only inside its own directory')
+    assert (tmp_path / 'precious').read_text() == 'precious'
+    launched = {'SLURM_NTASKS': '2', 'SLURM_PROCID': '0', 'SLURM_STEP_NODELIST': 'n[1-2]'}
+    _fails(gjax(*command, *flags, **launched), 'gjax sweep starts its runs itself')
     printed = gjax(*command, *flags, '--print')
     assert printed.returncode == 0
     assert printed.stdout.count('gjax train ') == 2

@@ -45,7 +45,7 @@ class Sandbox:
         """Every file outside the workdir with its content, every folder and link."""
         found = {}
         for folder, folders, files in os.walk(self.root):
-            if os.path.realpath(folder).startswith(str(self.work)):
+            if f'{os.path.realpath(folder)}{os.sep}'.startswith(f'{self.work}{os.sep}'):
                 continue
             for name in (*folders, *files):
                 path = os.path.join(folder, name)

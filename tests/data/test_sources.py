@@ -97,6 +97,14 @@ def test_a_validation_folder_is_never_trained_on(tmp_path):
         data.load(f'folder:{tmp_path}')
 
 
+def test_pixels_of_more_than_eight_bits_are_refused(tmp_path):
+    for i in range(60):
+        _write(tmp_path, f'cat/{i:02d}.png', 3)
+    Image.fromarray(np.full((6, 6), 60_000, np.uint16)).save(tmp_path / 'cat' / '00.png')
+    with pytest.raises(data.DataError, match=r'cat/00\.png is not a readable image: its pixels have more than 8 bits'):
+        data.load(f'folder:{tmp_path}')
+
+
 def test_folder_of_mixed_sizes_needs_image_size(tmp_path):
     for i in range(60):
         _write(tmp_path, f'cat/{i}.png', 3, size=6 + i % 2)

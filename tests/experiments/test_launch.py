@@ -325,7 +325,14 @@ POD = _object(
     serviceAccountName=TEXT,
     nodeSelector=TEXTS,
     containers=_list(CONTAINER),
-    volumes=_list(_object(('name',), name=TEXT, persistentVolumeClaim=_object(('claimName',), claimName=TEXT))),
+    volumes=_list(
+        _object(
+            ('name',),
+            name=TEXT,
+            persistentVolumeClaim=_object(('claimName',), claimName=TEXT),
+            emptyDir=_object((), medium={'const': 'Memory'}, sizeLimit=TEXT),
+        )
+    ),
 )
 POD_FAILURE = _object(
     ('action',),
@@ -408,7 +415,11 @@ def test_jobset(variant):
     command = container['command']
     _load(command)
     workdir = next(word.partition('=')[2] for word in command if word.startswith('--workdir='))
-    (mount,), (volume,) = container['volumeMounts'], pod['volumes']
+    mounts = {mount['name']: mount for mount in container['volumeMounts']}
+    volumes = {volume['name']: volume for volume in pod['volumes']}
+    assert mounts.keys() == volumes.keys() == {'runs', 'shared-memory'}
+    assert mounts['shared-memory']['mountPath'] == '/dev/shm'
+    mount, volume = mounts['runs'], volumes['runs']
     claim = documents['PersistentVolumeClaim']
     assert workdir.startswith(mount['mountPath'] + '/')
     assert mount['name'] == volume['name']

@@ -20,6 +20,7 @@ def bench(tmp_path_factory):
         (faults.signals, {'times': 1}, 4),
         (faults.damaged_checkpoints, {}, 40),
         pytest.param(faults.full_disks, {'kilobytes': (16, 160)}, 2, marks=mounts),
+        pytest.param(faults.full_disk_of_two, {'kilobytes': (120,)}, 1, marks=mounts),
         pytest.param(faults.read_only_workdir, {}, 2, marks=mounts),
         (faults.file_size_limits, {'limits': (4000,)}, 1),
         (faults.torn_logs, {'times': 1}, 1),
@@ -43,14 +44,14 @@ def _kills(folder, kills, epochs):
     return outcome
 
 
-def test_a_run_killed_four_times_is_the_undisturbed_one(tmp_path):
-    _kills(tmp_path, 4, 10)
+def test_a_run_killed_three_times_is_the_undisturbed_one(tmp_path):
+    _kills(tmp_path, 3, 10)
 
 
 @pytest.mark.slow
 def test_a_run_killed_twenty_times_is_the_undisturbed_one(tmp_path):
     outcome = _kills(tmp_path, 20, 40)
-    assert 'with a half-written checkpoint' in outcome.notes
+    assert int(outcome.notes.split(' times with a half-written checkpoint')[0].split()[-1]) >= 5
 
 
 def test_the_table_counts_what_was_lost():

@@ -67,11 +67,20 @@ def test_tensorboard_reads_the_same_numbers_over_a_resume(tmp_path):
     assert len(list((tmp_path / 'tensorboard').iterdir())) == 2
 
 
-def test_tensorboard_files_of_one_second_do_not_meet(tmp_path, monkeypatch):
-    monkeypatch.setattr('time.time', lambda: 1.8e9)
-    for _ in range(3):
-        RunLog(tmp_path, 0).close()
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('hours', [0, 1])
+def test_tensorboard_keeps_order_when_the_clock_stands_or_goes_back(tmp_path, monkeypatch, hours):
+    clock = [1.8e9]
+    monkeypatch.setattr('time.time', lambda: clock[0])
+    for first, last in ((1, 8), (6, 12), (10, 14)):  # each killed, and resumed where the next begins
+        log = RunLog(tmp_path, first - 1)
+        for step in range(first, last + 1):
+            log.write(step, loss=100.0 * first + step)
+        log.close()
+        clock[0] -= 3600 * hours
     assert len(list((tmp_path / 'tensorboard').iterdir())) == 3
+    expected = {step: (100.0 if step < 6 else 600.0 if step < 10 else 1000.0) + step for step in range(1, 15)}
+    assert _scalars(tmp_path / 'tensorboard')['loss'] == expected
 
 
 def test_a_file_is_whole_or_as_it_was(tmp_path):
@@ -84,6 +93,12 @@ def test_a_file_is_whole_or_as_it_was(tmp_path):
     assert os.listdir(tmp_path) == ['a.json']
     with pytest.raises(RunError, match=r'a\.json/b cannot be written: Not a directory; what is saved stays'):
         logging.write_text(file / 'b', '')
+
+
+def test_what_a_killed_process_of_the_same_number_left_is_no_obstacle(tmp_path):
+    (tmp_path / f'a.json.{os.getpid()}.tmp').write_text('half')  # in a container every first process is number 1
+    logging.write_json(tmp_path / 'a.json', {'a': 1})
+    assert os.listdir(tmp_path) == ['a.json']
 
 
 def test_a_link_is_replaced_not_followed(tmp_path):

@@ -1,0 +1,152 @@
+"""The benchmarks (experiments/benchmarks) at tiny sizes: all lines are there, and both sides read the same pixels."""
+
+import importlib.util
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from experiments.benchmarks import __main__ as command
+from experiments.benchmarks import content, data, measure
+from experiments.benchmarks.peer import Peer
+from gjax.train import config
+from gjax.train.devices import data_mesh
+from gjax.train.errors import RunError
+
+TINY = content.Scale(digits=80, small=8, small_batch=16, photos=80, large=16, large_batch=8)
+needs_torch = pytest.mark.skipif(importlib.util.find_spec('torch') is None, reason='needs torch, an optional peer')
+
+
+@pytest.fixture(scope='module')
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('sets')
+    content.make(folder, TINY)
+    return folder
+
+
+@pytest.fixture(scope='module')
+def peer():
+    with Peer('torch', data.LOADER) as other:
+        yield other
+
+
+@pytest.fixture(scope='module')
+def results():
+    def without_attack(root, scale):
+        return {title: task for title, task in tasks(root, scale).items() if 'attack' not in title}
+
+    with pytest.MonkeyPatch.context() as patch:
+        tasks = data.tasks
+        patch.setattr(data, 'tasks', without_attack)  # which compiles as long as all the rest
+        return data.results((0,), '', 0.01, 2, TINY)
+
+
+def _positive(values, count=2):
+    assert len(values) == count
+    assert all(np.isfinite(value) and value > 0 for value in values)
+
+
+def test_every_line_is_measured(results):
+    assert [(row['reader'], row['workers']) for row in results['reading']] == [('in memory', None), ('streamed', 0)] * 3
+    assert [row['workers'] for row in results['training']] == [None, 0] * 2
+    for row in results['reading']:
+        _positive(row['images_per_second'])
+    for row in results['training']:
+        _positive(row['examples_per_second'])
+        assert all(0 <= share <= 1 for share in row['data_wait_share'])
+    assert results['machine']['cores'] > 0
+    assert results['machine']['versions']['grain']
+
+
+def test_every_task_is_a_config(root):
+    for spec, overrides in data.tasks(root, TINY).values():
+        assert config.load(spec, overrides).train.total_steps == data.ENDLESS
+
+
+def test_a_readme_gets_the_tables(results, tmp_path):
+    text = data.text(results)
+    assert text.count('| in memory |') == 5
+    readme = tmp_path / 'README.md'
+    shutil.copy(command.README, readme)
+    before = readme.read_text()
+    command.publish('data', results, text, tmp_path / 'out', readme)
+    head, _, rest = before.partition('<!-- benchmark data -->\n')
+    tail = rest[rest.index('<!-- /benchmark data -->') :]
+    assert readme.read_text() == f'{head}<!-- benchmark data -->\n{text}{tail}'
+    assert (tmp_path / 'out/data.md').read_text() == text
+    assert (tmp_path / 'out/data.json').stat().st_size > 1000
+
+
+def test_workers_deliver_global_arrays(root):
+    case = data.cases(root, TINY)[2]
+    with data.streamed(case, data_mesh(), 1) as (items, images):
+        chunk = next(items)
+        assert images == 16
+        assert chunk['image'].shape == (2, 8, 16, 16, 3)
+        assert len(chunk['image'].sharding.device_set) == len(jax.devices())
+        _positive([measure.rate(items, images, 0, 0.01)], 1)
+
+
+@needs_torch
+def test_both_sides_read_the_same_pixels(root, peer):
+    for case in data.cases(root, TINY):
+        data.check_same_pixels(case, peer)
+    broken = data.Case('x', case.dataset, 8, 2, ('folder', (str(root / 'photos' / 'train'), 15)))
+    with pytest.raises(RunError, match='x: gjax and the DataLoader do not read the same pixels'):
+        data.check_same_pixels(broken, peer)
+
+
+@needs_torch
+def test_the_loader_is_measured_beside_ours(root, peer):
+    case = data.cases(root, TINY)[1]
+    rows = data.reading([case], (0,), peer, 0.01, 2)
+    assert [row['reader'] for row in rows] == ['in memory', 'streamed', 'torch']
+    for row in rows:
+        _positive(row['images_per_second'])
+    stream, seconds = peer.call('start', *case.peer, case.batch_size, 1)
+    _positive([seconds, peer.call('images_per_second', stream, case.batch_size, 3, 0.01)])
+    peer.call('stop')
+    settings = {'seconds': 0.01, 'repetitions': 2}
+    text = data.text({'machine': measure.machine(), 'settings': settings, 'reading': rows, 'training': []})
+    assert '| torch DataLoader | first batch (s) | gjax / torch |' in text
+
+
+@needs_torch
+def test_what_the_other_process_raises_is_one_line(peer):
+    with pytest.raises(RunError, match=r'torch_loader\.start: KeyError') as caught:
+        peer.call('start', 'nothing', (), 8, 0)
+    assert '\n' not in str(caught.value)
+
+
+def test_a_peer_that_is_not_installed_is_refused():
+    with pytest.raises(RunError, match='--peer=tensorlight needs tensorlight, which is not installed; run: pip install'):
+        Peer('tensorlight', data.LOADER)
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (['--suite=speed'], "--suite is 'speed'; known: data"),
+        ([], "--suite is ''; known: data"),
+        (['--suite=data', '--peer=jux'], "--peer is 'jux'; allowed: torch"),
+        (['--suite=data', '--workers=0,x'], "--workers is '0,x'; allowed: comma-separated numbers 0..128"),
+        (['--suite=data', '--seconds=0'], '--seconds is 0.0; allowed: > 0'),
+    ],
+)
+def test_bad_options_are_refused_in_one_line(options, message, capsys):
+    assert command.main(options) == 1
+    assert capsys.readouterr().err.strip() == f'benchmarks: error: {message}'
+
+
+def test_rates_do_not_count_what_lay_ready():
+    seen = []
+    assert measure.rate((seen.append(i) for i in range(100)), 5, 7, 0.0) > 0
+    assert len(seen) == 7 + measure.LEAST
+
+
+def test_every_repetition_visits_all():
+    order = []
+    values = measure.interleaved([lambda k=k: order.append(k) or k for k in 'ab'], 3, 'x')
+    assert order == list('ababab')
+    assert values == [['a'] * 3, ['b'] * 3]
