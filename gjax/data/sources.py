@@ -53,7 +53,8 @@ def _to_pixels(image: Image.Image, image_size: int) -> np.ndarray:
     """uint8 [H, W, 3]; a square of image_size pixels if that is not 0. ValueError for pixels of more than 8 bits."""
     if image.mode[0] in 'IF':  # Pillow would cut them off at 255
         raise ValueError(f'its pixels have more than 8 bits (mode {image.mode})')
-    image = image.convert('RGB')
+    if image.mode != 'RGB':
+        image = image.convert('RGB')
     if image_size and image.size != (image_size, image_size):
         image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
     return np.asarray(image)
@@ -81,7 +82,7 @@ class FolderRecords:
 
     def _pixels(self, file: str) -> np.ndarray:
         try:
-            with Image.open(self.root / file) as image:
+            with open(f'{self.root}/{file}', 'rb') as stream, Image.open(stream) as image:
                 return _to_pixels(image, self.image_size)
         except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
             raise DataError(f'{self.name}: {file} is not a readable image: {error}') from error

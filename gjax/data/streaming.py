@@ -127,7 +127,7 @@ def stream(batches, start: int, *, workers: int = 0, buffer: int = 2):
     Args:
       batches: a `TrainBatches` or `EvalBatches`.
       start: the first batch.
-      workers: processes that decode; 0: two threads of this one.
+      workers: processes that decode; 0: a thread of this one, or two where images are large.
       buffer: batches that each worker holds ready.
 
     Raises:
@@ -138,7 +138,9 @@ def stream(batches, start: int, *, workers: int = 0, buffer: int = 2):
 
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # Grain's workers ask absl's flags, which nobody here parses
-    reading = grain.ReadOptions(num_threads=2 if not workers else 1, prefetch_buffer_size=buffer)
+    # Decoding small images holds Python's lock for most of its time: a second thread would only wait for the first.
+    threads = 2 if not workers and min(batches.image_shape[:2]) >= 80 else 1
+    reading = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=buffer)
     dataset = grain.MapDataset.source(batches)[start:].to_iter_dataset(reading)
     if workers:
         _start_tracker()

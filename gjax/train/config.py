@@ -35,7 +35,7 @@ def base_config() -> ml_collections.ConfigDict:
             'dir': '',  # where prepared TFDS sets lie; default: the variable TFDS_DATA_DIR
             'image_size': 0,  # folder and TFDS: resize to this side; 0 keeps the files' size
             'streaming': False,  # decode while training instead of holding the set on the devices
-            'workers': 0,  # streaming: processes that decode, in every process of the run; 0: two threads
+            'workers': 0,  # streaming: processes that decode, in every process of the run; 0: threads
             'padding': 0,  # random crop after padding by this many pixels
             'padding_mode': 'reflect',  # reflect | edge | constant
             'flip': False,  # mirror left to right with probability 1/2
