@@ -20,15 +20,16 @@ L2 |= {'evaluation.norm': 'l2', 'evaluation.eps': '1.0', 'evaluation.step_size':
 CHANGES = {'method.warmup_epochs': '0', 'train.total_epochs': '1', 'optimizer.learning_rate': '0.01'} | L2
 
 
-def _start(workdir, count, changes):
-    """`count` processes of one run, one CPU device each."""
+def _start(workdir, count, changes, own=None):
+    """`count` processes of one run, one CPU device each; own: changes of single processes, by number."""
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         address = f'127.0.0.1:{probe.getsockname()[1]}'
-    command = [sys.executable, '-m', 'gjax.cli', 'train', f'--config={CONFIG}', f'--workdir={workdir}', *_flags(**changes)]
+    command = [sys.executable, '-m', 'gjax.cli', 'train', f'--config={CONFIG}', f'--workdir={workdir}']
+    flags = [_flags(**(changes | (own or {}).get(i, {}))) for i in range(count)]
     several = [f'--coordinator_address={address}', f'--num_processes={count}']
     pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, 'text': True, 'env': _environment()}
-    return [subprocess.Popen([*command, *several, f'--process_id={i}'], **pipes) for i in range(count)]
+    return [subprocess.Popen([*command, *flags[i], *several, f'--process_id={i}'], **pipes) for i in range(count)]
 
 
 def _finish(running, timeout=240):
@@ -59,6 +60,25 @@ def test_a_signal_to_one_of_two_processes_stops_both_saved(tmp_path):
         assert 'saved; the same command resumes' in err
     (saved,) = (int(p.name) for p in (tmp_path / 'run' / 'checkpoints').iterdir() if p.name.isdigit())
     assert saved == read_metrics(tmp_path / 'run' / 'metrics.jsonl')[-1]['step']
+
+
+@pytest.mark.slow
+def test_one_that_cannot_start_ends_the_others(tmp_path):
+    """Its config is wrong: the others, which wait for it, end within a minute."""
+    running = _start(tmp_path / 'run', 2, CHANGES, {1: {'train.total_epochs': 'many'}})
+    (_, err, code), (_, own, own_code) = _finish(running, timeout=90)
+    assert own_code == 1, own
+    assert "config.train.total_epochs is 'many'" in own
+    assert code not in (0, None), err
+
+
+@pytest.mark.slow
+def test_a_signal_while_two_processes_start_stops_both_saved(tmp_path):
+    running = _start(tmp_path / 'run', 2, CHANGES | {'train.total_epochs': '400'})
+    _until((tmp_path / 'run' / 'config.json').exists)  # joined, and not yet training
+    running[1].send_signal(signal.SIGINT)
+    for _, err, code in _finish(running, timeout=90):
+        assert code == 130, err
 
 
 def test_flags_of_several_processes_are_checked(tmp_path):
