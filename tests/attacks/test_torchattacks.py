@@ -13,7 +13,7 @@ torchattacks = pytest.importorskip('torchattacks', reason='pip install --no-deps
 from gjax import attacks, data
 from gjax.losses import correct
 from gjax.train import config as configs
-from gjax.train.loop import Run
+from gjax.train.run import Run
 
 pytestmark = pytest.mark.filterwarnings('ignore')
 EPS = 0.1
@@ -51,9 +51,8 @@ def pair():
     changes |= {'method.eps_warmup_epochs': 4.0, 'train.total_epochs': 5, 'train.batch_size': 80}
     configs.override(config, changes)
     run = Run(config)
-    state = run.init()
-    for _ in range(0, run.num_steps, 25):
-        state, _ = run.train(state, 25)
+    for new, _, _ in run.advance(run.init(), 0):
+        state = new
     test = data.load('mnist5k').test
     rows = np.random.default_rng(0).permutation(1000)[:500]
     images, labels = jnp.asarray(test.images[rows], jnp.float32) / 255, jnp.asarray(test.labels[rows])
