@@ -85,14 +85,15 @@ def train_and_evaluate(config, workdir: str | Path, *, mesh=None, parent: str = 
     if (workdir / 'results.json').exists():
         return logging.read_results(workdir)
     with contextlib.ExitStack() as stack:
-        signals = _StopSignals()
-        if processes.several():  # one that ends while it starts would leave the others waiting
+        signals, together = _StopSignals(), processes.several()
+        if together:  # one that ends while it starts would leave the others waiting
             stack.enter_context(signals)
         run = Run(config, mesh)
         trace = _Trace(workdir / 'profile', profile, run.num_steps)
         stack.enter_context(open_workdir(config, workdir))
         checkpoints = stack.enter_context(Checkpointer(workdir / 'checkpoints'))
-        stack.enter_context(signals)
+        if not together:
+            stack.enter_context(signals)
         return _train_and_evaluate(run, workdir, checkpoints, signals, parent, trace)
 
 
