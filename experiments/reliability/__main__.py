@@ -1,6 +1,6 @@
 """Does every fault of `faults.py` to real runs and prints the table of README.md.
 
-python -m experiments.reliability --update_readme        about ten minutes on two CPU cores
+python -m experiments.reliability --update_readme        a quarter of an hour on two CPU cores
 """
 
 import argparse

@@ -74,6 +74,8 @@ def _ignore_late_callbacks() -> None:
 
     hook.ignores_late_callbacks = True
     sys.unraisablehook = hook
+    # The same of reads: of a damaged checkpoint one error is raised, those of its other arrays are logged when collected.
+    logging.getLogger('asyncio').addFilter(lambda record: 'OCDBT database' not in record.getMessage())
 
 
 def _opens(step: Path) -> bool:
