@@ -135,7 +135,7 @@ class Checkpointer:
         return sorted(self._manager.all_steps())
 
     def save(self, step: int, state) -> None:
-        """Writes the state in the background; a step that has a checkpoint is left as it is.
+        """Writes the state, in the background of a single process; a step that has a checkpoint is left as it is.
 
         Raises:
           RunError: this or the write before cannot be done (disk full); the older checkpoints are untouched.
@@ -147,6 +147,10 @@ class Checkpointer:
         args = ocp.args.Composite(state=ocp.args.StandardSave(arrays), meta=ocp.args.JsonSave(meta))
         with self._writing():
             self._manager.save(step, args=args, force=True)
+            if processes.several():
+                # A write that fails in the background of process 0 would show only at the next one, and by then the others
+                # wait for it in Orbax's barrier while it waits for them in a training step.
+                self._manager.wait_until_finished()
 
     def wait(self) -> None:
         """Returns when every write is on disk; RunError as in `save`."""
