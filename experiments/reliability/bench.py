@@ -87,18 +87,20 @@ class Bench:
         flags = [f'--coordinator_address={address}', f'--num_processes={count}']
         return [self.start(workdir, *flags, f'--process_id={i}') for i in range(count)]
 
-    def finish_several(self, running, seconds: float) -> list[str]:
-        """What each wrote to standard error; one that has not ended in that time is killed and keeps return code None."""
-        errors = []
+    def finish_several(self, running, seconds: float) -> list[subprocess.CompletedProcess]:
+        """How each ended; one that has not in that time is killed, and its return code is None."""
+        ends = []
         deadline = time.monotonic() + seconds
         for process in running:
             try:
-                errors.append(process.communicate(timeout=max(1.0, deadline - time.monotonic()))[1])
+                out, err = process.communicate(timeout=max(1.0, deadline - time.monotonic()))
+                code = process.returncode
             except subprocess.TimeoutExpired:
                 process.kill()
-                errors.append(process.communicate()[1])
-                process.returncode = None
-        return errors
+                out, err = process.communicate()
+                code = None
+            ends.append(subprocess.CompletedProcess(process.args, code, out, err))
+        return ends
 
     def differs(self, workdir: Path) -> str:
         """'' if this run left what the undisturbed one left, else what differs."""

@@ -186,22 +186,21 @@ def full_disks(bench: Bench, kilobytes=(16, 100, 160, 250)) -> Outcome:
     return Outcome('disk full', len(kilobytes), tuple(failures), notes)
 
 
-def full_disk_of_two(bench: Bench, kilobytes=(16, 120, 200)) -> Outcome:
+def full_disk_of_two(bench: Bench, kilobytes=(16, 120, 150, 180, 200)) -> Outcome:
     """A disk that fills up under two processes: process 0 says so in one line, the other ends too, and both resume."""
     failures = []
     for size in kilobytes:
         disk = bench.root / f'disk_of_two{size}'
         with small_disk(disk, size):
-            running = bench.start_several(disk / 'run', 2)
-            ends = bench.finish_several(running, 90)
-            failure = '' if all(process.returncode for process in running) else 'a process went on, or hung'
-            failure = failure or ('' if 'No space left on device' in ends[0] else f'it said: {last_line(ends[0])}')
+            ends = bench.finish_several(bench.start_several(disk / 'run', 2), 90)
+            failure = '' if all(end.returncode for end in ends) else 'a process went on, or hung'
+            said = ends[0].stderr
+            failure = failure or ('' if 'No space left on device' in said else f'it said: {last_line(said)}')
             if not failure:
                 subprocess.run(['mount', '-o', 'remount,size=64m', disk], check=True)
-                again = bench.start_several(disk / 'run', 2)
-                ends = bench.finish_several(again, 300)
-                if any(process.returncode for process in again):
-                    failure = f'the same commands ended with {last_line(ends[0])}'
+                ends = bench.finish_several(bench.start_several(disk / 'run', 2), 300)
+                if any(end.returncode != 0 for end in ends):
+                    failure = f'the same commands ended with {last_line(ends[0].stderr)}'
         failures += [f'{size} KB: {failure}'] if failure else []
     notes = f'file systems of {", ".join(map(str, kilobytes))} KB: one line, both end, both resume when enlarged'
     return Outcome('disk full under two processes', len(kilobytes), tuple(failures), notes)
@@ -301,16 +300,15 @@ def lost_process(bench: Bench) -> Outcome:
     bench.until(first, lambda: any((workdir / 'checkpoints').glob('[0-9]*/commit_success.txt')))
     second.kill()
     killed = time.monotonic()
-    stderr, _ = bench.finish_several((first, second), 120)
+    end, _ = bench.finish_several((first, second), 120)
     seconds = time.monotonic() - killed
     # Ours, from a failed collective operation, or JAX's own, when it notices first.
     clear = ('another process of this run failed or is gone; the same command resumes', 'another task died')
-    if first.returncode in (0, None) or seconds > 60 or not any(words in stderr for words in clear):
-        failures.append(f'the other ended after {seconds:.0f} s with {first.returncode}: {last_line(stderr)}')
-    again = bench.start_several(workdir, 2)
-    ends = bench.finish_several(again, 600)
-    if any(process.returncode for process in again):
-        failures.append(f'the restart failed: {last_line(ends[0])}')
+    if end.returncode in (0, None) or seconds > 60 or not any(words in end.stderr for words in clear):
+        failures.append(f'the other ended after {seconds:.0f} s with {end.returncode}: {last_line(end.stderr)}')
+    ends = bench.finish_several(bench.start_several(workdir, 2), 600)
+    if any(end.returncode != 0 for end in ends):
+        failures.append(f'the restart failed: {last_line(ends[0].stderr)}')
     elif json.loads((workdir / 'run.json').read_text())['resumed_at'] == 0:
         failures.append('the restart began anew')
     notes = 'the other ends within a minute, the same commands resume'

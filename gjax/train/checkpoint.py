@@ -16,7 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from gjax.train import processes
-from gjax.train.errors import Interrupted, RunError
+from gjax.train.errors import RunError
 
 
 def _is_key(leaf) -> bool:
@@ -89,21 +89,43 @@ def _opens(step: Path) -> bool:
     return True
 
 
+def _options(keep: int, read_only: bool) -> ocp.CheckpointManagerOptions:
+    """Every process is alone to Orbax, whose own barriers would hold all of them when one fails to write (disk full)."""
+    alone = {}
+    if processes.several():
+        own = jax.process_index()
+        options = ocp.options.MultiprocessingOptions(own, {own}, f'process{own}')
+        alone = {'multiprocessing_options': options, 'enable_async_checkpointing': False}
+    writing = {} if read_only else {'max_to_keep': keep, 'cleanup_tmp_directories': True}
+    return ocp.CheckpointManagerOptions(create=False, read_only=read_only, **writing, **alone)
+
+
 class Checkpointer:
-    """The checkpoints of one run, under `directory`; the newest `keep` stay. With `read_only` nothing there changes."""
+    """The checkpoints of one run, under `directory`; the newest `keep` stay. With `read_only` nothing there changes.
+
+    Several processes hold the same arrays: process 0 writes them, all read, and all call the same methods.
+    """
 
     def __init__(self, directory: Path, keep: int = 2, read_only: bool = False):
         # Orbax logs a page of tracebacks for every error that it also raises.
         logging.getLogger('absl').setLevel(logging.CRITICAL + 1)
         _ignore_late_callbacks()
-        self._directory, self._read_only = Path(directory).absolute(), read_only
-        writing = {} if read_only else {'max_to_keep': keep, 'cleanup_tmp_directories': True}
-        self._options = ocp.CheckpointManagerOptions(create=not read_only, read_only=read_only, **writing)
-        self._view = None
+        self._directory, self._view = Path(directory).absolute(), None
+        self._read_only, self._writes = read_only, processes.is_main() and not read_only
+        self._options = _options(keep, not self._writes)
+        if self._writes:
+            try:
+                self._directory.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise RunError(f'{self._directory} cannot be written: {error.strerror}') from error
+        elif not read_only:
+            processes.barrier('checkpoints opened')  # by process 0, which sets damaged ones aside
         try:
             self._manager = self._open(self._directory)
         except Exception as error:
             self._manager = self._open_without_damaged(error)
+        if self._writes:
+            processes.barrier('checkpoints opened')
 
     def _open(self, directory: Path):
         return ocp.CheckpointManager(directory, options=self._options, item_names=('state', 'meta'))
@@ -120,14 +142,13 @@ class Checkpointer:
             ) from error
         damaged = sorted(set(steps).difference(good))
         warnings.warn(f'checkpoint {", ".join(damaged)} is damaged and not used: unreadable metadata', stacklevel=3)
-        if self._read_only:  # open a folder of links to the good ones
+        if not self._writes:  # open a folder of links to the good ones
             self._view = tempfile.TemporaryDirectory()
             for step in good:
                 Path(self._view.name, step).symlink_to(self._directory / step)
             return self._open(Path(self._view.name))
-        for step in damaged if processes.is_main() else ():
+        for step in damaged:
             self._set_aside(int(step))
-        processes.barrier('unreadable checkpoints set aside')
         return self._open(self._directory)
 
     def steps(self) -> list[int]:
@@ -140,6 +161,22 @@ class Checkpointer:
         Raises:
           RunError: this or the write before cannot be done (disk full); the older checkpoints are untouched.
         """
+        if not processes.several():
+            self._save(step, state)
+            return
+        failure = None
+        if self._writes:
+            try:
+                self._save(step, state)
+                self.wait()
+            except RunError as error:
+                failure = error
+        if processes.agree(int(failure is not None)):
+            raise failure or RunError(f'process 0 cannot write a checkpoint in {self._directory}: its line says why')
+        if not self._writes:
+            self._manager.reload()
+
+    def _save(self, step: int, state) -> None:
         if step in self._manager.all_steps():
             return
         arrays = to_arrays(state)
@@ -147,10 +184,6 @@ class Checkpointer:
         args = ocp.args.Composite(state=ocp.args.StandardSave(arrays), meta=ocp.args.JsonSave(meta))
         with self._writing():
             self._manager.save(step, args=args, force=True)
-            if processes.several():
-                # A write that fails in the background of process 0 would show only at the next one, and by then the others
-                # wait for it in Orbax's barrier while it waits for them in a training step.
-                self._manager.wait_until_finished()
 
     def wait(self) -> None:
         """Returns when every write is on disk; RunError as in `save`."""
@@ -160,10 +193,8 @@ class Checkpointer:
     def __enter__(self):
         return self
 
-    def __exit__(self, kind, error, traceback):
-        # Orbax closes with a barrier: a process that fails alone would wait there for the others, and they for it.
-        if error is None or isinstance(error, Interrupted) or not processes.several():
-            self.close()
+    def __exit__(self, *_):
+        self.close()
 
     def close(self) -> None:
         """Ends the background work; what failed there has been raised by `save` or `wait`, or follows another error."""
@@ -225,7 +256,7 @@ class Checkpointer:
                 damaged.append(step)
                 continue
             if damaged and not self._read_only:
-                for bad in damaged if processes.is_main() else ():
+                for bad in damaged if self._writes else ():
                     self._set_aside(bad)
                 processes.barrier('damaged checkpoints set aside')
                 self._manager.reload()

@@ -1,7 +1,7 @@
 """Several processes as one run: how they find each other, what they agree on, and which of them writes.
 
-Every process runs the same program on the same global arrays. Process 0 alone writes logs, results and figures; all take
-part in checkpoints.
+Every process runs the same program on the same global arrays. Process 0 alone writes: logs, results, figures and
+checkpoints, which all wait for and all read.
 """
 
 import importlib.util

@@ -20,7 +20,7 @@ def bench(tmp_path_factory):
         (faults.signals, {'times': 1}, 4),
         (faults.damaged_checkpoints, {}, 40),
         pytest.param(faults.full_disks, {'kilobytes': (16, 160)}, 2, marks=mounts),
-        pytest.param(faults.full_disk_of_two, {'kilobytes': (120,)}, 1, marks=mounts),
+        pytest.param(faults.full_disk_of_two, {'kilobytes': (120, 180)}, 2, marks=mounts),
         pytest.param(faults.read_only_workdir, {}, 2, marks=mounts),
         (faults.file_size_limits, {'limits': (4000,)}, 1),
         (faults.torn_logs, {'times': 1}, 1),
