@@ -13,8 +13,13 @@ os.environ.setdefault('XLA_FLAGS', '--xla_backend_optimization_level=1')  # comp
 os.environ.setdefault('GJAX_PROGRESS', '0')
 os.environ.setdefault('MPLBACKEND', 'Agg')
 
+import hypothesis
 import jax
 import pytest
+
+# Every new shape compiles, which takes longer than hypothesis thinks an example should; CI must not be a lottery.
+hypothesis.settings.register_profile('gjax', deadline=None, derandomize=True, max_examples=30)
+hypothesis.settings.load_profile('gjax')
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_numpy_dtype_promotion', 'strict')

@@ -1,28 +1,38 @@
 """Pruning masks: pytrees with the structure of the parameters, bool leaves, None where nothing is ever pruned."""
 
-import jax
-import jax.numpy as jnp
+from gjax.masks.channels import (
+    channel_masks,
+    channel_scores,
+    hamming,
+    kept,
+    largest_distance,
+    mask_channels,
+    slice_channels,
+)
+from gjax.masks.pytree import apply, count, dense, is_nested, sparsity, sparsity_report
+from gjax.masks.scores import SCOPES, grasp, keep_highest, magnitude, random_like, snip
+from gjax.masks.ticket import pack, unpack
 
-
-def _is_none(leaf):
-    return leaf is None
-
-
-def apply(masks, params):
-    """Parameters with every pruned entry at exactly zero; leaves whose mask is None pass unchanged.
-
-    Args:
-      masks: None (nothing is pruned), or a tree like params with bool or None leaves.
-      params: any tree of arrays.
-    """
-    if masks is None:
-        return params
-    return jax.tree.map(lambda m, p: p if m is None else jnp.where(m, p, 0), masks, params, is_leaf=_is_none)
-
-
-def sparsity(masks):
-    """Share of the prunable entries (those under a bool mask) that are pruned, in [0, 1]; 0 for an empty tree."""
-    leaves = jax.tree.leaves(masks)
-    total = sum(leaf.size for leaf in leaves)
-    kept = sum(jnp.sum(leaf) for leaf in leaves)
-    return 1.0 - kept / total if total else jnp.zeros(())
+__all__ = [
+    'SCOPES',
+    'apply',
+    'channel_masks',
+    'channel_scores',
+    'count',
+    'dense',
+    'grasp',
+    'hamming',
+    'is_nested',
+    'keep_highest',
+    'kept',
+    'largest_distance',
+    'magnitude',
+    'mask_channels',
+    'pack',
+    'random_like',
+    'slice_channels',
+    'snip',
+    'sparsity',
+    'sparsity_report',
+    'unpack',
+]

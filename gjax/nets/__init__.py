@@ -1,20 +1,29 @@
-"""Flax Linen networks by name: images [B, H, W, C] in [0, 1] to float32 outputs, parameters always float32."""
+"""Flax Linen networks by name: images [B, H, W, C] in [0, 1] to float32 outputs, parameters always float32.
+
+Classifiers are one module; the generative families give several that fit each other (`gjax.nets.autoencoder.Family`).
+"""
 
 import difflib
 
 import jax.numpy as jnp
 
+from gjax.nets.autoencoder import MLP
+from gjax.nets.dcgan import DCGAN
 from gjax.nets.resnet import PreActResNet, ResNet50
 from gjax.nets.small_cnn import SmallCNN
+from gjax.nets.sngan import ResNetGAN
 from gjax.nets.wide_resnet import IAATWideResNet, WideResNet
 
-NETS = {
+CLASSIFIERS = {
     'small_cnn': SmallCNN,
     'preact_resnet18': PreActResNet,
     'resnet50': ResNet50,
     'wide_resnet': WideResNet,
     'iaat_wide_resnet': IAATWideResNet,
 }
+FAMILIES = {'mlp': MLP, 'dcgan': DCGAN, 'resnet_gan': ResNetGAN}
+NETS = CLASSIFIERS | FAMILIES
+_GIVEN = ('parent', 'name', 'num_classes', 'image_shape')  # not options: the data and flax know them
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
 
@@ -23,22 +32,24 @@ def defaults(name: str) -> dict:
     if name not in NETS:
         raise ValueError(f'net.name is {name!r}; allowed: {", ".join(NETS)}')
     fields = {key: field.default for key, field in NETS[name].__dataclass_fields__.items()}
-    return {key: fields[key] for key in fields if key not in ('parent', 'name', 'num_classes')} | {'dtype': 'float32'}
+    return {key: fields[key] for key in fields if key not in _GIVEN} | {'dtype': 'float32'}
 
 
-def build(name: str, *, num_classes: int, dtype: str = 'float32', **options):
-    """The network `name` as a Linen module.
+def build(name: str, *, num_classes: int = 0, image_shape=(), dtype: str = 'float32', **options):
+    """The network `name` as a Linen module, or the family.
 
     Args:
       name: a key of NETS.
-      num_classes: K.
+      num_classes: K, of classifiers.
+      image_shape: (H, W, C), of families.
       dtype: 'float32' or 'bfloat16', of the arithmetic; parameters, statistics and logits stay float32.
       **options: the module's own fields.
 
     Raises:
       ValueError: unknown name, dtype or option, a size that is not positive; the message lists what is allowed.
     """
-    fields = [field for field in defaults(name) if field != 'dtype']
+    known = defaults(name)
+    fields = [field for field in known if field != 'dtype']
     if dtype not in DTYPES:
         raise ValueError(f'net.dtype is {dtype!r}; allowed: {", ".join(DTYPES)}')
     for key, value in options.items():
@@ -47,6 +58,8 @@ def build(name: str, *, num_classes: int, dtype: str = 'float32', **options):
             hint = f' (did you mean {near[0]}?)' if near else ''
             raise ValueError(f'net.{key} is {value!r}, but {name} has no such option{hint}; allowed: {", ".join(fields)}')
         sizes = value if isinstance(value, tuple | list) else (value,)
-        if not sizes or any(isinstance(size, int | float) and not isinstance(size, bool) and size <= 0 for size in sizes):
+        numbers = [size for size in sizes if isinstance(size, int | float) and not isinstance(size, bool)]
+        if (not sizes and known[key] != ()) or any(number <= 0 for number in numbers):
             raise ValueError(f'net.{key} is {value!r}; allowed: positive')
-    return NETS[name](num_classes=num_classes, dtype=DTYPES[dtype], **options)
+    given = {'image_shape': tuple(image_shape)} if name in FAMILIES else {'num_classes': num_classes}
+    return NETS[name](**given, dtype=DTYPES[dtype], **options)

@@ -1,0 +1,101 @@
+"""Channel masks and physical slicing: structured early-bird tickets (You et al. 2020, arXiv:1909.11957).
+
+A channel group (`gjax.nets.autoencoder.ChannelGroup`) is a normalisation layer and every axis, of whatever parameter, along
+which its channels lie. A channel mask is {group name: bool [C]}.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+
+
+def get(tree, path):
+    """The leaf or subtree of nested dicts at a path of keys."""
+    for key in path:
+        tree = tree[key]
+    return tree
+
+
+def put(tree, path, value):
+    """Nested dicts with another leaf or subtree at a path of keys; the old ones stay as they are."""
+    if not path:
+        return value
+    return {**tree, path[0]: put(tree[path[0]], path[1:], value)}
+
+
+def channel_scores(params, groups) -> dict:
+    """|gamma| of every channel: {group name: float [C]}."""
+    return {group.name: jnp.abs(get(params, group.norm)['scale']) for group in groups}
+
+
+def channel_masks(scores, pruned, *, at_least: int = 1) -> dict:
+    """Masks that drop the `pruned` share of all channels with the lowest scores, over all groups together.
+
+    Args:
+      scores: {group: float [C]}.
+      pruned: in [0, 1): round(pruned * channels) are dropped.
+      at_least: so many channels of each group stay, its highest, whatever their rank: a group without any would cut the
+        network in two.
+
+    Returns:
+      {group: bool [C]}.
+    """
+    total = sum(score.size for score in scores.values())
+    drop = round(pruned * total)
+    every = jnp.concatenate(list(scores.values()))
+    ranks = jnp.zeros(total, jnp.int32).at[jnp.argsort(every, stable=True)].set(jnp.arange(total, dtype=jnp.int32))
+    masks, start = {}, 0
+    for name, score in scores.items():
+        own = ranks[start : start + score.size]
+        highest = jnp.argsort(jnp.argsort(-own)) < at_least
+        masks[name] = (own >= drop) | highest
+        start += score.size
+    return masks
+
+
+def hamming(first, second):
+    """The share of entries in which two bool arrays [..., C] differ, in [0, 1], over the last axis."""
+    return jnp.mean(first != second, axis=-1)
+
+
+def largest_distance(history):
+    """The largest Hamming distance between any two of the masks in `history`, bool [T, C]."""
+    return jnp.max(hamming(history[:, None], history[None]))
+
+
+def _selector(slot, mask):
+    return np.tile(np.asarray(mask), slot.tiles)
+
+
+def mask_channels(params, groups, masks) -> dict:
+    """Parameters in which dropped channels are silent: scale and offset 0, hence 0 after the activation too."""
+    for group in groups:
+        keep = jnp.asarray(masks[group.name])
+        norm = get(params, group.norm)
+        params = put(params, group.norm, {name: jnp.where(keep, value, 0) for name, value in norm.items()})
+    return params
+
+
+def slice_channels(params, batch_stats, groups, masks) -> tuple[dict, dict]:
+    """The smaller network's parameters and batch statistics: dropped channels are cut out of every array they lie along.
+
+    The result computes what the network with `mask_channels` computes.
+
+    Args:
+      params, batch_stats: nested dicts.
+      groups: the network's channel groups.
+      masks: {group name: bool [C]}, concrete.
+    """
+    for group in groups:
+        keep = np.asarray(masks[group.name])
+        params = put(params, group.norm, {name: value[keep] for name, value in get(params, group.norm).items()})
+        stats = {name: value[keep] for name, value in get(batch_stats, group.norm).items()}
+        batch_stats = put(batch_stats, group.norm, stats)
+        for slot in group.slots:
+            value = jnp.compress(_selector(slot, keep), get(params, slot.path), axis=slot.axis)
+            params = put(params, slot.path, value)
+    return params, batch_stats
+
+
+def kept(masks) -> dict[str, int]:
+    """How many channels of each group a concrete mask keeps."""
+    return {name: int(np.asarray(mask).sum()) for name, mask in masks.items()}

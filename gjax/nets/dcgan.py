@@ -1,0 +1,101 @@
+"""DCGAN (Radford et al. 2015, arXiv:1511.06434): strided convolutions with batch normalisation, and their mirror."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from gjax.nets.autoencoder import ChannelGroup, Family, Slot, apply_layer, base_side
+from gjax.nets.layers import BatchNorm, Conv, ConvTranspose
+
+_init = nn.initializers.normal(0.02)
+
+
+class DCGANTrunk(nn.Module):
+    """4x4 convolutions of stride 2 with leaky ReLU 0.2; all but the first are normalised. [B, H, W, C] to [B, F]."""
+
+    widths: Sequence[int]
+    norm: str = 'batch'
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images, *, train: bool):
+        features = (2 * images - 1).astype(self.dtype)
+        for i, width in enumerate(self.widths):
+            normalised = self.norm == 'batch' and i > 0
+            layer = Conv(width, (4, 4), 2, use_bias=not normalised, dtype=self.dtype, kernel_init=_init)
+            features = apply_layer(layer, features, spectral=self.norm == 'spectral', train=train)
+            if normalised:
+                features = BatchNorm(dtype=self.dtype)(features, train=train)
+            features = nn.leaky_relu(features, 0.2)
+        return features.reshape(features.shape[0], -1).astype(jnp.float32)
+
+
+class DCGANDecoder(nn.Module):
+    """The mirror: a dense layer to the smallest image, transposed 4x4 convolutions of stride 2, batch norm and ReLU."""
+
+    image_shape: tuple[int, int, int]
+    widths: Sequence[int]
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, codes, *, train: bool):
+        height, width = (size >> len(self.widths) for size in self.image_shape[:2])
+        features = nn.Dense(height * width * self.widths[-1], use_bias=False, dtype=self.dtype, kernel_init=_init)(codes)
+        features = features.reshape(-1, height, width, self.widths[-1])
+        outputs = (*self.widths[-2::-1], self.image_shape[2])
+        for i, channels in enumerate(outputs):
+            features = nn.relu(BatchNorm(dtype=self.dtype)(features, train=train))
+            last = i == len(outputs) - 1  # the others are normalised
+            features = ConvTranspose(channels, use_bias=last, dtype=self.dtype, kernel_init=_init)(features)
+        return features.astype(jnp.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class DCGAN(Family):
+    """widths: of the trunk's layers from the image on (each halves it), and of the decoder's towards it. The defaults are
+    the usual network for 32 pixels; 28 pixels take two layers, 64 take four. trunk_widths: where the trunk's differ.
+    """
+
+    latent: int = 128
+    widths: Sequence[int] = (128, 256, 512)
+    trunk_widths: Sequence[int] = ()
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.widths:
+            raise ValueError(f'net.widths is {self.widths!r}; allowed: at least one width')
+        for name, widths in (('net.widths', self.widths), ('net.trunk_widths', self.trunk_widths or self.widths)):
+            for size in self.image_shape[:2]:
+                base_side(size, len(widths), f'{name} of {len(widths)} layers')
+
+    def decoder(self):
+        return DCGANDecoder(tuple(self.image_shape), tuple(self.widths), self.dtype)
+
+    def trunk(self, norm):
+        return DCGANTrunk(tuple(self.trunk_widths or self.widths), norm, self.dtype)
+
+    def decoder_channels(self) -> tuple[ChannelGroup, ...]:
+        """The normalised channels of `decoder()`, in order."""
+        pixels = (self.image_shape[0] >> len(self.widths)) * (self.image_shape[1] >> len(self.widths))
+        groups = []
+        for i in range(len(self.widths)):
+            norm = (f'BatchNorm_{i}', 'BatchNorm_0')
+            before = Slot(('Dense_0', 'kernel'), 1, pixels) if i == 0 else Slot((f'ConvTranspose_{i - 1}', 'kernel'), 3)
+            slots = (before, Slot((f'ConvTranspose_{i}', 'kernel'), 2))
+            groups.append(ChannelGroup(f'widths[{len(self.widths) - 1 - i}]', norm, slots))
+        return tuple(groups)
+
+    def trunk_channels(self, head: str = 'head') -> tuple[ChannelGroup, ...]:
+        """The normalised channels of an encoder or of a discriminator with batch normalisation, in order."""
+        widths = self.trunk_widths or self.widths
+        pixels = (self.image_shape[0] >> len(widths)) * (self.image_shape[1] >> len(widths))
+        groups = []
+        for i in range(1, len(widths)):
+            norm = ('trunk', f'BatchNorm_{i - 1}', 'BatchNorm_0')
+            last = i == len(widths) - 1
+            after = Slot((head, 'kernel'), 0, pixels) if last else Slot(('trunk', f'Conv_{i + 1}', 'kernel'), 2)
+            groups.append(ChannelGroup(f'trunk_widths[{i}]', norm, (Slot(('trunk', f'Conv_{i}', 'kernel'), 3), after)))
+        return tuple(groups)

@@ -1,0 +1,44 @@
+"""Channel masks: global percentile, distances, and the floor that keeps a network in one piece."""
+
+import jax.numpy as jnp
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gjax import masks
+from gjax.nets.autoencoder import ChannelGroup
+
+SCORES = {'a': jnp.asarray([0.1, 0.9, 0.5]), 'b': jnp.asarray([0.2, 0.3])}
+
+
+def test_the_lowest_channels_of_all_groups_go():
+    keep = masks.channel_masks(SCORES, 0.4)
+    np.testing.assert_array_equal(keep['a'], [False, True, True])
+    np.testing.assert_array_equal(keep['b'], [False, True])
+    assert masks.kept(keep) == {'a': 2, 'b': 1}
+
+
+def test_no_group_loses_all_its_channels():
+    keep = masks.channel_masks(SCORES, 0.8)
+    np.testing.assert_array_equal(keep['b'], [False, True])
+    assert masks.kept(masks.channel_masks(SCORES, 0.8, at_least=2)) == {'a': 2, 'b': 2}
+
+
+@given(st.lists(st.floats(0, 1, width=32), min_size=2, max_size=12), st.floats(0, 0.99))
+def test_so_many_are_dropped(values, pruned):
+    keep = masks.channel_masks({'all': jnp.asarray(values, jnp.float32)}, pruned)['all']
+    assert int(keep.sum()) == max(1, len(values) - round(pruned * len(values)))
+
+
+def test_scores_are_absolute_scales():
+    groups = (ChannelGroup('a', ('norm', 'inner'), ()),)
+    scores = masks.channel_scores({'norm': {'inner': {'scale': jnp.asarray([-2.0, 1.0]), 'bias': jnp.ones(2)}}}, groups)
+    np.testing.assert_array_equal(scores['a'], [2.0, 1.0])
+
+
+def test_distances():
+    first, second = jnp.asarray([True, True, False, False]), jnp.asarray([True, False, True, False])
+    assert masks.hamming(first, second) == 0.5
+    assert masks.hamming(first, first) == 0
+    assert masks.largest_distance(jnp.stack([first, first, second])) == 0.5
+    assert masks.largest_distance(jnp.stack([first, first])) == 0

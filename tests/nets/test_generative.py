@@ -1,0 +1,192 @@
+"""Decoders, encoders and discriminators: shapes, known sizes, and that a VAE's parts are a GAN's, layer for layer."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from gjax import masks, nets
+from gjax.nets.layers import conv_transpose2d
+
+SMALL = {
+    'mlp': {'widths': (8,)},
+    'dcgan': {'widths': (4, 6)},
+    'resnet_gan': {'widths': (4, 4), 'trunk_widths': (4, 6), 'plain': 1},
+}
+
+
+def _init(module, inputs):
+    return module.init(jax.random.key(0), inputs, train=False)
+
+
+def _shapes(module, inputs):
+    return jax.eval_shape(lambda: _init(module, inputs))
+
+
+@pytest.mark.parametrize(
+    ('size', 'kernel', 'strides'),
+    [
+        ((2, 4, 4, 3), (4, 4, 3, 5), (2, 2)),
+        ((2, 5, 7, 3), (3, 3, 3, 4), (2, 2)),
+        ((2, 5, 4, 3), (5, 5, 3, 4), (2, 2)),
+        ((2, 4, 4, 2), (3, 3, 2, 4), (1, 1)),
+        ((2, 3, 4, 2), (2, 3, 2, 4), (3, 1)),
+    ],
+)
+def test_conv_transpose_equals_xla_in_value_and_both_gradients(size, kernel, strides):
+    keys = jax.random.split(jax.random.key(0), 3)
+    features, weights = jax.random.normal(keys[0], size), jax.random.normal(keys[1], kernel)
+    expected, pullback = jax.vjp(lambda x, w: lax.conv_transpose(x, w, strides, 'SAME'), features, weights)
+    value, own_pullback = jax.vjp(lambda x, w: conv_transpose2d(x, w, strides), features, weights)
+    cotangent = jax.random.normal(keys[2], expected.shape)
+    np.testing.assert_array_equal(value, expected)
+    for own, reference in zip(own_pullback(cotangent), pullback(cotangent), strict=True):
+        np.testing.assert_allclose(own, reference, atol=1e-4)
+
+
+def test_conv_transpose_has_second_derivatives():
+    features, weights = jax.random.normal(jax.random.key(0), (1, 3, 3, 2)), jnp.full((4, 4, 2, 1), 0.3)
+
+    def gradient_norm(operation):
+        return lambda w: jnp.sum(jax.grad(lambda x: jnp.sum(operation(x, w) ** 3))(features) ** 2)
+
+    own = jax.grad(gradient_norm(lambda x, w: conv_transpose2d(x, w, (2, 2))))(weights)
+    xla = jax.grad(gradient_norm(lambda x, w: lax.conv_transpose(x, w, (2, 2), 'SAME')))(weights)
+    np.testing.assert_allclose(own, xla, rtol=1e-4)
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+@pytest.mark.parametrize('shape', [(28, 28, 1), (8, 12, 3)])
+@pytest.mark.parametrize('name', SMALL)
+def test_parts_have_the_documented_shapes_and_float32_ends(name, shape, dtype):
+    family = nets.build(name, image_shape=shape, latent=5, dtype=dtype, **SMALL[name])
+    codes, images = jnp.ones((2, 5)), jnp.full((2, *shape), 0.5)
+    for module, inputs, expected in (
+        (family.decoder(), codes, (2, *shape)),
+        (family.encoder(10), images, (2, 10)),
+        (family.discriminator(), images, (2, 1)),
+    ):
+        variables = _shapes(module, inputs)
+        assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
+        outputs, _ = jax.eval_shape(
+            lambda v, m=module, x=inputs: m.apply(v, x, train=True, mutable=['batch_stats']), variables
+        )
+        assert (outputs.shape, outputs.dtype) == (expected, jnp.float32)
+
+
+@pytest.mark.parametrize('norm', ['batch', 'spectral', 'none'])
+@pytest.mark.parametrize('name', SMALL)
+def test_encoder_and_discriminator_trunks_have_the_same_kernels(name, norm):
+    family = nets.build(name, image_shape=(28, 28, 1), latent=5, trunk_norm=norm, **SMALL[name])
+    images = jnp.ones((2, 28, 28, 1))
+    own, other = (_shapes(m, images)['params'].get('trunk', {}) for m in (family.encoder(10), family.discriminator()))
+    kernels = [
+        {
+            jax.tree_util.keystr(path): leaf.shape
+            for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
+            if leaf.ndim > 1
+        }
+        for tree in (own, other)
+    ]
+    assert kernels[0] == kernels[1]
+    assert kernels[0]
+
+
+def _parameters(module, inputs):
+    return sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(_shapes(module, inputs)['params']))
+
+
+def test_known_parameter_counts():
+    codes, images = jnp.ones((2, 128)), jnp.ones((2, 32, 32, 3))
+    sngan = nets.build('resnet_gan', image_shape=(32, 32, 3))
+    # Miyato et al. 2018, Tables 3 and 4 (also mimicry's and pytorch-gan-collections' figures for this network).
+    dense, block, end = 129 * 4096, 2 * (9 * 256 + 1) * 256 + 257 * 256 + 4 * 256, 2 * 256 + (9 * 256 + 1) * 3
+    assert _parameters(sngan.decoder(), codes) == dense + 3 * block + end
+    first, second, plain = (28 + 1153 + 4) * 128, (2 * 1153 + 129) * 128, 2 * 1153 * 128
+    assert _parameters(sngan.discriminator(), images) == first + second + 2 * plain + 129
+    dcgan = nets.build('dcgan', image_shape=(32, 32, 3))
+    expected = 128 * 8192 + 16 * (512 * 256 + 256 * 128 + 128 * 3) + 3 + 2 * (512 + 256 + 128)
+    assert _parameters(dcgan.decoder(), codes) == expected
+    expected = 16 * (3 * 128 + 128 * 256 + 256 * 512) + 128 + 2 * (256 + 512) + 8192 + 1
+    assert _parameters(dcgan.discriminator(), images) == expected
+
+
+def test_spectral_norm_bounds_the_discriminator_and_its_state_is_explicit():
+    family = nets.build('resnet_gan', image_shape=(8, 8, 1), **SMALL['resnet_gan'])
+    net = family.discriminator()
+    images = jax.random.uniform(jax.random.key(1), (4, 8, 8, 1))
+    variables = _init(net, images)
+    for _ in range(50):
+        outputs, new = net.apply(variables, images, train=True, mutable=['batch_stats'])
+        variables = {**variables, **new}
+    still = net.apply(variables, images, train=False)
+    np.testing.assert_allclose(still, outputs, rtol=1e-4)
+    head = variables['params']['head']['kernel']
+    sigma = variables['batch_stats']['SpectralNorm_0']['head/kernel/sigma']
+    np.testing.assert_allclose(sigma, np.linalg.svd(head, compute_uv=False)[0], rtol=1e-4)
+    scaled = {'params': jax.tree.map(lambda p: 7 * p if p.ndim > 1 else p, variables['params'])}
+    same = net.apply({**variables, **scaled}, images, train=False)
+    np.testing.assert_allclose(same, still, rtol=1e-4)
+
+
+def _channel_masks(groups, params, rng):
+    scores = masks.channel_scores(params, groups)
+    random = {
+        name: jax.random.uniform(key, s.shape)
+        for (name, s), key in zip(scores.items(), jax.random.split(rng, 9), strict=False)
+    }
+    return masks.channel_masks(random, 0.5)
+
+
+def _randomised(variables, rng):
+    """As after training: at their initial values scales and statistics would prove little."""
+    leaves, structure = jax.tree.flatten(variables)
+    keys = jax.random.split(rng, len(leaves))
+    return jax.tree.unflatten(
+        structure, [leaf + 0.3 * jax.random.uniform(k, leaf.shape) for leaf, k in zip(leaves, keys, strict=True)]
+    )
+
+
+@pytest.mark.parametrize('part', ['decoder', 'encoder', 'discriminator'])
+def test_a_sliced_dcgan_computes_what_the_masked_one_does(part):
+    shape, widths, latent = (16, 24, 2), (4, 8, 6), 5
+    family = nets.build('dcgan', image_shape=shape, latent=latent, widths=widths)
+    decoder = part == 'decoder'
+    module, groups = {
+        'decoder': (family.decoder(), family.decoder_channels()),
+        'encoder': (family.encoder(7), family.trunk_channels()),
+        'discriminator': (family.discriminator(), family.trunk_channels()),
+    }[part]
+    inputs = jax.random.uniform(jax.random.key(1), (3, latent) if decoder else (3, *shape))
+    variables = _randomised(_init(module, inputs), jax.random.key(2))
+    params, stats = variables['params'], variables['batch_stats']
+    keep = _channel_masks(groups, params, jax.random.key(3))
+    small_params, small_stats = masks.slice_channels(params, stats, groups, keep)
+    sizes = masks.kept(keep)
+    small_widths = [sizes.get(f'{"" if decoder else "trunk_"}widths[{i}]', width) for i, width in enumerate(widths)]
+    assert sum(small_widths) < sum(widths)
+    small = nets.build('dcgan', image_shape=shape, latent=latent, widths=tuple(small_widths))
+    small_module = {'decoder': small.decoder, 'encoder': lambda: small.encoder(7), 'discriminator': small.discriminator}[
+        part
+    ]()
+    masked = masks.mask_channels(params, groups, keep)
+    for train in (False, True):
+        arguments = {'train': train, **({'mutable': ['batch_stats']} if train else {})}
+        expected = module.apply({'params': masked, 'batch_stats': stats}, inputs, **arguments)
+        outputs = small_module.apply({'params': small_params, 'batch_stats': small_stats}, inputs, **arguments)
+        np.testing.assert_allclose(*((o[0] if train else o) for o in (outputs, expected)), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ('name', 'options', 'message'),
+    [
+        ('dcgan', {'widths': (4, 4, 4)}, 'widths of 3 layers halves a side of 28 pixels 3 times'),
+        ('dcgan', {'widths': (4, 0)}, 'net.widths is (4, 0)'),
+        ('dcgan', {'trunk_norm': 'layer'}, "net.trunk_norm is 'layer'; allowed: batch, spectral, none"),
+        ('resnet_gan', {'trunk_widths': (4,) * 3, 'widths': (4, 4)}, 'net.trunk_widths of 3 blocks'),
+    ],
+)
+def test_impossible_families_are_refused_in_one_line(name, options, message):
+    with pytest.raises(ValueError, match=message.replace('(', r'\(').replace(')', r'\)')):
+        nets.build(name, image_shape=(28, 28, 1), **options)
