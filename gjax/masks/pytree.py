@@ -59,7 +59,7 @@ def count(masks):
 def sparsity(masks):
     """Share of the prunable entries (those under a bool mask) that are pruned, in [0, 1]; 0 for an empty tree."""
     kept, total = count(masks)
-    return 1.0 - kept / total if total else jnp.zeros(())
+    return (total - kept) / total if total else jnp.zeros(())
 
 
 def sparsity_report(masks) -> dict[str, float]:

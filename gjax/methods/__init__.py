@@ -5,13 +5,21 @@ import difflib
 import importlib
 
 from gjax import nets
-from gjax.methods.base import OPTIMIZER_DEFAULTS, DataInfo, Method, State, build_optimizer
-from gjax.methods.classifier import Evaluation
+from gjax.methods.base import OPTIMIZER_DEFAULTS, DataInfo, Method, Stage, State, build_optimizer
 
 _RESERVED = ('net', 'optimizer', 'info', 'evaluation')
-METHODS = ('supervised', 'adversarial_training', 'trades', 'interpolated_adversarial_training', 'iaat')
+METHODS = (
+    'supervised',
+    'adversarial_training',
+    'trades',
+    'interpolated_adversarial_training',
+    'iaat',
+    'autoencoder',
+    'gan',
+    'lottery_tickets',
+)
 
-__all__ = ['METHODS', 'DataInfo', 'Method', 'State', 'build', 'defaults']
+__all__ = ['METHODS', 'DataInfo', 'Method', 'Stage', 'State', 'build', 'defaults']
 
 
 def _options(section: str, given: dict, cls, reserved=()):
@@ -39,11 +47,12 @@ def defaults(config: dict) -> dict[str, dict]:
         known = {f.name: f.default for f in dataclasses.fields(cls) if f.name not in reserved}
         return {key: value for key, value in known.items() if value is not dataclasses.MISSING}
 
+    cls = _class(config['method']['name'])
     return {
-        'method': fields(_class(config['method']['name']), _RESERVED),
+        'method': fields(cls, _RESERVED),
         'net': nets.defaults(config['net']['name']),
         'optimizer': dict(OPTIMIZER_DEFAULTS),
-        'evaluation': fields(Evaluation),
+        'evaluation': fields(cls.EVALUATION),
     }
 
 
@@ -61,10 +70,13 @@ def build(config, info: DataInfo) -> Method:
     options = dict(config['method'])
     name = options.pop('name')
     cls = _class(name)
+    if config['net']['name'] not in cls.NETS:
+        raise ValueError(f'net.name is {config["net"]["name"]!r}; allowed for {name}: {", ".join(cls.NETS)}')
+    evaluation = cls.EVALUATION
     return cls(
-        net=nets.build(num_classes=info.num_classes, **config['net']),
+        net=nets.build(num_classes=info.num_classes, image_shape=info.image_shape, **config['net']),
         optimizer=build_optimizer(config['optimizer'], info),
         info=info,
-        evaluation=Evaluation(**_options('evaluation', config['evaluation'], Evaluation)),
+        evaluation=evaluation(**_options('evaluation', config['evaluation'], evaluation)),
         **_options('method', options, cls, _RESERVED),
     )

@@ -40,6 +40,20 @@ class DataInfo:
     num_examples: int
     steps_per_epoch: int
     num_steps: int
+    image_shape: tuple[int, int, int] = (0, 0, 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One run of a method that takes several, e.g. a pruning round; it begins from the last state of the stage `parent`
+    ('': from a new state). overrides: config keys in which it differs; derived: more of them follow from the parent's last
+    state.
+    """
+
+    name: str
+    parent: str = ''
+    overrides: dict = dataclasses.field(default_factory=dict)
+    derived: bool = False
 
 
 class Method(Protocol):
@@ -68,6 +82,19 @@ class Method(Protocol):
 
     def summarize_examples(self, examples) -> dict[str, float]:
         """Numbers for results.json from `describe_example` over the training split."""
+
+
+class StagedMethod(Method):
+    """What a method of several stages has beside."""
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Its runs, each after its parent."""
+
+    def begin(self, stage: str, state: State, parent: State | None, batch, *, rng) -> State:
+        """The first state of a stage from a new state, the last one of its parent, and some training examples; jitted."""
+
+    def derive(self, stage: str, parent: State) -> dict:
+        """The config keys that a derived stage takes from its parent's last state, on the host; asked of the parent."""
 
 
 OPTIMIZER_DEFAULTS = {
@@ -155,6 +182,17 @@ def update_player(state: State, player: str, gradients, optimizer, batch_stats=N
     if batch_stats is not None:
         state = state.replace(batch_stats={**state.batch_stats, player: batch_stats})
     return state, norms
+
+
+def restart_optimizer(optimizer, params, updates):
+    """A fresh optimiser state (no momentum) whose learning-rate schedule goes on after so many updates."""
+    state = optimizer.init(params)
+
+    def is_schedule(path, _):
+        return any(getattr(key, 'tuple_name', '') == 'ScaleByScheduleState' for key in path)
+
+    count = jnp.asarray(updates, jnp.int32)
+    return optax.tree_utils.tree_set(state, is_schedule, count=count)
 
 
 def new_state(rng, params, batch_stats, opt_state, memory=None) -> State:

@@ -2,12 +2,12 @@
 
 import dataclasses
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
-from gjax import attacks, masks
+from gjax import attacks, masks, nets
 from gjax.losses import correct, cross_entropy, margin
 from gjax.methods.base import DataInfo, State, new_state, update_player
 
@@ -100,6 +100,9 @@ class Classifier:
     the running ones alone; 'eval' uses the frozen running statistics; 'train_update' is the IAAT authors' code, in which
     every attack pass also updates the running statistics. attack_norm: 'linf' (the papers) or 'l2'.
     """
+
+    NETS: ClassVar[dict] = nets.CLASSIFIERS
+    EVALUATION: ClassVar[type] = Evaluation
 
     net: Any
     optimizer: Any

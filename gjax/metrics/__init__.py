@@ -1,6 +1,14 @@
 """Metrics over evaluation sets: padded examples never count."""
 
+from gjax.metrics.frechet import frechet_distance, gaussian_statistics, inception_score, linear_probe_accuracy
 from gjax.metrics.ranking import spearman
 from gjax.metrics.streaming import MaskedMean
 
-__all__ = ['MaskedMean', 'spearman']
+__all__ = [
+    'MaskedMean',
+    'frechet_distance',
+    'gaussian_statistics',
+    'inception_score',
+    'linear_probe_accuracy',
+    'spearman',
+]

@@ -29,6 +29,7 @@ def base_config() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.experiment = ''
     config.seed = 0
+    config.stage = ''  # of a method in several stages: the one to run; default all
     config.data = ml_collections.ConfigDict(
         {
             'name': 'digits',  # digits | mnist5k | mnistm5k | syndigits | npz:PATH | folder:PATH | a TFDS name
@@ -230,6 +231,8 @@ def from_json(text: str) -> ml_collections.ConfigDict:
     """
     values = _tuples(json.loads(text))
     config = base_config()
+    if isinstance(values, dict):
+        values.setdefault('stage', '')  # configs of gjax before it had stages
     if not isinstance(values, dict) or set(values) != set(config.keys()):
         raise ConfigError(f'a config holds the keys {", ".join(sorted(config.keys()))}')
     for section in ('method', 'net', 'optimizer', 'evaluation'):

@@ -12,9 +12,11 @@ import numpy as np
 
 from gjax.train import config as configs
 from gjax.train import logging, processes
+from gjax.train.chain import Chain
 from gjax.train.checkpoint import Checkpointer
 from gjax.train.errors import Interrupted, NonFiniteError, RunError
 from gjax.train.run import Run
+from gjax.train.scores import Scores
 from gjax.train.workdir import MACHINE_KEYS, check_same_config, open_workdir
 
 
@@ -61,19 +63,21 @@ def _check_finite(metrics: dict, first_step: int, checkpoints: Checkpointer) -> 
                 raise NonFiniteError(f'{what}{owner} is {values[offset]} at step {first_step + offset}; {good}')
 
 
-def train_and_evaluate(config, workdir: str | Path, *, mesh=None, parent: str = '', profile=()) -> dict:
+def train_and_evaluate(config, workdir: str | Path, *, mesh=None, profile=()) -> dict:
     """Trains and evaluates the run of `config` in `workdir`, or goes on where an interrupted call stopped.
+
+    A method of several stages has one run for each, in workdir/STAGE, unless config.stage names one of them, whose run
+    `workdir` then is; its parent's lies beside it.
 
     Args:
       config: a locked ConfigDict, from `gjax.train.config.load`.
       workdir: the run directory; config.json, run.json, metrics.jsonl, tensorboard/, examples.npz, results.json and
         checkpoints/ go there.
       mesh: devices to use; default all.
-      parent: the run directory that this run starts from, kept in run.json.
       profile: (first, last) training step of which JAX's profiler writes a trace to profile/; default none.
 
     Returns:
-      The content of results.json.
+      The content of results.json; of several stages the metrics of all as 'STAGE/METRIC'.
 
     Raises:
       RunError, gjax.data.DataError, ValueError: bad config, data or workdir, disk full; each with one line.
@@ -81,20 +85,52 @@ def train_and_evaluate(config, workdir: str | Path, *, mesh=None, parent: str = 
       Interrupted: SIGTERM or SIGINT came; the state is saved.
     """
     workdir = Path(workdir)
+    if not config.stage:
+        check_same_config(config, workdir)
+        if (workdir / 'results.json').exists():
+            return logging.read_results(workdir)
+    with contextlib.ExitStack() as stack:
+        signals = _StopSignals()
+        if processes.several():  # one that ends while it starts would leave the others waiting
+            stack.enter_context(signals)
+        chain = Chain(config, mesh)
+        if config.stage or not chain.stages:
+            return _one_stage(chain, config.stage, workdir, signals, profile)
+        if profile:
+            raise RunError(f'--profile is for one run; allowed with --config.stage={", ".join(chain.stages)}')
+        with open_workdir(config, workdir):
+            for name in chain.stages:
+                _one_stage(chain, name, workdir / name, signals)
+            results = _content(config, chain.main.num_steps, {}) | chain.summary(workdir)
+            if processes.is_main():
+                logging.write_json(workdir / 'results.json', results)
+        return results
+
+
+def _one_stage(chain: Chain, name: str, workdir: Path, signals, profile=()) -> dict:
+    """One run of a chain, or all there is; what is finished is not done again."""
+    config = chain.stage_config(name, workdir)
     check_same_config(config, workdir)
     if (workdir / 'results.json').exists():
         return logging.read_results(workdir)
+    run = chain.run(config)
+    trace = _Trace(workdir / 'profile', profile, run.num_steps)
+    scores = _scores_of(run)  # may train an extractor, elsewhere
     with contextlib.ExitStack() as stack:
-        signals, together = _StopSignals(), processes.several()
-        if together:  # one that ends while it starts would leave the others waiting
-            stack.enter_context(signals)
-        run = Run(config, mesh)
-        trace = _Trace(workdir / 'profile', profile, run.num_steps)
         stack.enter_context(open_workdir(config, workdir))
         checkpoints = stack.enter_context(Checkpointer(workdir / 'checkpoints'))
-        if not together:
+        if not processes.several():
             stack.enter_context(signals)
-        return _train_and_evaluate(run, workdir, checkpoints, signals, parent, trace)
+        return _train_and_evaluate(run, chain, workdir, checkpoints, signals, scores, trace)
+
+
+def _scores_of(run: Run) -> Scores | None:
+    """The scores of a generative run, kept with it."""
+    if not hasattr(run.method, 'abilities'):
+        return None
+    if not hasattr(run, 'scores'):
+        run.scores = Scores(run, train_and_evaluate)
+    return run.scores
 
 
 class _Trace:
@@ -130,15 +166,19 @@ class _Trace:
             raise RunError(f'{self._folder} cannot be written: {" ".join(str(error).split())[:200]}') from error
 
 
-def _train_and_evaluate(run: Run, workdir: Path, checkpoints: Checkpointer, signals, parent: str, trace: _Trace) -> dict:
+def _train_and_evaluate(run: Run, chain: Chain, workdir: Path, checkpoints: Checkpointer, signals, scores, trace) -> dict:
     config, main = run.config, processes.is_main()
     state = run.init()
     restored = checkpoints.restore_latest(state)
     step = 0
     if restored is not None:
         state, step = restored
-    record = logging.provenance(parent) | {'resumed_at': step}
-    earlier, started = _earlier(workdir) if step else {}, time.monotonic()
+    elif config.stage:
+        state = chain.begin(config.stage, workdir)
+        step = int(state.step)
+    parent = chain.parent(config.stage, workdir)
+    record = logging.provenance(str(parent or '')) | {'resumed_at': step if restored else 0}
+    earlier, started = _earlier(workdir) if restored else {}, time.monotonic()
     speed = logging.Speed(config.train.batch_size, run.feed)
 
     def write_record():
@@ -147,7 +187,8 @@ def _train_and_evaluate(run: Run, workdir: Path, checkpoints: Checkpointer, sign
             logging.write_json(workdir / 'run.json', record | earlier | speed.measured() | {'seconds': seconds})
 
     log = logging.RunLog(workdir, step) if main else logging.NoLog()
-    bar = logging.progress(run.num_steps, step, f'{config.method.name} seed {config.seed}', shown=main)
+    name = (config.method.name, *([config.stage] if config.stage else []), f'seed {config.seed}')
+    bar = logging.progress(run.num_steps, step, ' '.join(name), shown=main)
     calls = run.advance(state, step, trace.cuts)
     with contextlib.closing(log), contextlib.closing(bar), contextlib.closing(calls), contextlib.closing(trace):
         if trace.cuts and step >= trace.cuts[1]:
@@ -185,7 +226,14 @@ def _train_and_evaluate(run: Run, workdir: Path, checkpoints: Checkpointer, sign
     if main:
         with logging.whole_file(workdir / 'examples.npz') as stream:
             np.savez(stream, **examples)
-    results = _results(run, step, state, examples)
+    results = _content(config, step, run.final_metrics(state, examples))
+    if scores:
+        results['metrics'] |= scores.measure(state)
+        results['protocol'] = scores.protocol
+        pictures = scores.pictures(state)
+        if main:
+            with logging.whole_file(workdir / 'images.npz') as stream:
+                np.savez(stream, **pictures)
     write_record()
     if main:
         logging.write_json(workdir / 'results.json', results)
@@ -202,15 +250,15 @@ def _earlier(workdir: Path) -> dict[str, float]:
     return {k: v for k, v in numbers.items() if isinstance(v, int | float) and 0 <= v < float('inf')}
 
 
-def _results(run: Run, step: int, state, examples) -> dict:
+def _content(config, step: int, metrics: dict) -> dict:
     """The content of results.json."""
     return {
-        'experiment': run.config.experiment,
-        'method': run.config.method.name,
-        'seed': run.config.seed,
+        'experiment': config.experiment,
+        'method': config.method.name,
+        'seed': config.seed,
         'step': step,
         'selection': 'last step',
-        'metrics': run.final_metrics(state, examples),
+        'metrics': metrics,
     }
 
 
@@ -234,6 +282,9 @@ def evaluate_run(workdir: str | Path, overrides: dict | None = None) -> dict:
             raise RunError(f'config.{key} cannot change in eval; allowed: {allowed}')
     configs.override(config, overrides or {})
     run = Run(config)
+    if not config.stage and hasattr(run.method, 'stages'):
+        names = ', '.join(stage.name for stage in run.method.stages())
+        raise RunError(f'{workdir} holds a run for each stage; --workdir must be one of them: {names}')
     folder = Path(workdir) / 'checkpoints'
     restored = None
     if folder.is_dir():
@@ -242,4 +293,8 @@ def evaluate_run(workdir: str | Path, overrides: dict | None = None) -> dict:
     if restored is None:
         raise RunError(f'{workdir} holds no checkpoint yet; gjax train makes one')
     state, step = restored
-    return _results(run, step, state, run.describe(state))
+    results = _content(config, step, run.final_metrics(state, run.describe(state)))
+    if scores := _scores_of(run):
+        results['metrics'] |= scores.measure(state)
+        results['protocol'] = scores.protocol
+    return results

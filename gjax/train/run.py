@@ -97,7 +97,8 @@ class Run:
         self.eval_every, self.checkpoint_every = duration('eval_every'), duration('checkpoint_every')
         if not self.num_steps:
             raise RunError('train.total_epochs, total_examples and total_steps are 0; allowed: one of them positive')
-        self.info = methods.DataInfo(dataset.num_classes, count, steps_per_epoch, self.num_steps)
+        shape = tuple(dataset.image_shape)
+        self.info = methods.DataInfo(dataset.num_classes, count, steps_per_epoch, self.num_steps, shape)
         self.method = methods.build(config, self.info)
         self.init_rng, data_rng, self.eval_rng = jax.random.split(jax.random.key(config.seed), 3)
         first = dataset.train.read(np.arange(min(2, count)))
@@ -179,14 +180,18 @@ class Run:
         def call(state, batch, rng):
             return self.method.describe_example(state, batch)
 
-        parts = self._per_example(make_evaluate(call, self.mesh, self.feed.batch), state, 'train')
+        return self.collect(make_evaluate(call, self.mesh, self.feed.batch), state, 'train')
+
+    def collect(self, function, state, split: str) -> dict[str, np.ndarray]:
+        """The results [N, ...] of a function of `make_evaluate` over a whole split, in index order."""
+        parts = self._per_example(function, state, split)
         rows = [{name: values[mask] for name, values in results.items()} for results, mask in parts]
         return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
     def final_metrics(self, state, examples) -> dict[str, float]:
         """The numbers of results.json: final test means, the curve one radius a name, and summaries of the memory."""
         metrics = self.evaluate(state, final=True)
-        for eps, value in zip(self.config.evaluation.curve, metrics.pop('accuracy_curve', ()), strict=True):
+        for eps, value in zip(self.config.evaluation.get('curve', ()), metrics.pop('accuracy_curve', ()), strict=True):
             metrics[f'accuracy_at_{eps:.4f}'] = value
         summary = {k: float(v) for k, v in self.summarize(state).items() if np.ndim(v) == 0}
         return metrics | summary | self.method.summarize_examples(examples)

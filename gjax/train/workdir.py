@@ -18,7 +18,7 @@ def check_same_config(config, workdir: Path) -> None:
     file = Path(workdir) / 'config.json'
     if not file.exists():
         return
-    old = configs.flatten(logging.read_json(file))
+    old = {'stage': ''} | configs.flatten(logging.read_json(file))  # there were no stages once
     new = configs.flatten(json.loads(configs.to_json(config)))
     for key in sorted((old.keys() | new.keys()).difference(MACHINE_KEYS)):
         if old.get(key) != new.get(key):

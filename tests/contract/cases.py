@@ -24,7 +24,14 @@ CASES = {
         'attack_batch_norm': 'eval',
         'reuse_attack': True,
     },
+    'autoencoder': {'name': 'autoencoder', 'variational': False, 'reconstruction': 'squared_error'},
+    'vae': {'name': 'autoencoder', 'beta': 0.1, 'ema': 0.9},
+    'gan': {'name': 'gan'},
+    'wgan_gp': {'name': 'gan', 'loss': 'wasserstein', 'penalty': 1.0, 'critic_steps': 2},
+    'lottery_tickets': {'name': 'lottery_tickets', 'model': 'vae', 'beta': 0.1, 'rounds': 1, 'rewind_epochs': 0.6},
 }
+# Cases that do not classify: their networks are pairs.
+GENERATIVE = {'autoencoder': 'batch', 'vae': 'batch', 'gan': 'spectral', 'wgan_gp': 'none', 'lottery_tickets': 'batch'}
 
 # Overrides that put every attack into an l2 ball, where its path is a continuous function of the gradient.
 L2 = {
@@ -49,15 +56,21 @@ def tiny_config(case: str, data_name: str, **overrides) -> ml_collections.Config
     config.train.update(
         batch_size=16, total_steps=10, eval_every_steps=5, checkpoint_every_steps=4, steps_per_call=3, eval_batch_size=24
     )
-    config.net.update(name='small_cnn', widths=(4, 8), hidden=8)
     config.optimizer.update(name='sgd', learning_rate=0.05, momentum=0.9)
-    config.evaluation.update(eps=EPS, steps=3, restarts=2, quick_steps=2, curve=(2 / 255, EPS), curve_steps=2)
+    if case in GENERATIVE:
+        config.net = ml_collections.ConfigDict({'name': 'dcgan', 'latent': 3, 'widths': (4, 8)})
+        config.net.trunk_norm = GENERATIVE[case]
+        config.optimizer.learning_rate = 0.01
+    else:
+        config.net.update(name='small_cnn', widths=(4, 8), hidden=8)
+        config.evaluation.update(eps=EPS, steps=3, restarts=2, quick_steps=2, curve=(2 / 255, EPS), curve_steps=2)
     config.method.update(CASES[case])
+    config.stage = 'dense' if case == 'lottery_tickets' else ''
     configs.complete(config)
     config.lock()
     for key, value in overrides.items():
         section, _, name = key.partition('__')
-        if not name or name in config[section] or key not in L2:  # a method without attack has none of its options
+        if key not in L2 or name in config[section]:  # a method without attack has none of its options
             configs.override(config, {key.replace('__', '.'): value})
     if overrides.keys() >= L2.keys() and 'attack_steps' in config.method:
         assert config.method.attack_norm == 'l2'

@@ -1,0 +1,33 @@
+"""Lottery tickets at mini scale: iterative magnitude pruning of an autoencoder, a VAE and a GAN of handwritten digits.
+
+  gjax reproduce lottery_tickets --seeds=0,1,2                                    the table of README.md
+  gjax train --config=experiments/lottery_tickets/digits.py:vae --workdir=runs/vae   the dense run, all rounds, all controls
+"""
+
+from gjax.train.config import base_config
+
+METHODS = ('vae', 'ae', 'gan')
+EXTRACTOR = 'lottery_tickets/extractor.py:mnist5k'
+
+
+def get_config(arg='vae'):
+    if arg not in METHODS:
+        raise ValueError(f'the argument is {arg!r}; allowed: {", ".join(METHODS)}')
+    config = base_config()
+    config.experiment = f'lottery_tickets/digits {arg}'
+    config.data.name = 'mnist5k'
+    config.train.update(batch_size=100, eval_batch_size=500, steps_per_call=40)
+    config.train.update(total_epochs=20, checkpoint_every_epochs=20)
+    config.net = {'name': 'dcgan', 'latent': 16, 'widths': (16, 32)}
+    config.optimizer.update(name='adam', learning_rate=2e-3)
+    config.evaluation.update(extractor=EXTRACTOR, samples=4000)
+    config.method.update(name='lottery_tickets', model=arg, rewind_epochs=1.0)
+    config.method.update(controls=('random', 'reinit', 'no_rewind', 'one_shot'))
+    if arg == 'ae':
+        config.method.update(rounds=14)
+    elif arg == 'vae':
+        config.method.update(rounds=10)
+    else:
+        config.optimizer.update(learning_rate=2e-4, b1=0.5)
+        config.method.update(rounds=7)
+    return config

@@ -1,0 +1,23 @@
+"""The classifiers whose features the Fréchet distances of lottery_tickets compare; each is trained once and kept.
+
+gjax train --config=experiments/lottery_tickets/extractor.py:mnist5k --workdir=runs/extractor
+"""
+
+from gjax.train.config import base_config
+
+
+def get_config(arg='mnist5k'):
+    if arg not in ('mnist5k', 'digits', 'mnistm5k'):
+        raise ValueError(f'the argument is {arg!r}; allowed: mnist5k, digits, mnistm5k')
+    config = base_config()
+    config.experiment = f'extractor {arg}'
+    config.data.name = arg
+    config.data.padding = 2
+    config.data.padding_mode = 'constant'
+    config.train.update(
+        batch_size=100, eval_batch_size=200, total_epochs=15, checkpoint_every_epochs=15, eval_every_epochs=5
+    )
+    config.net.update(name='small_cnn', widths=(16, 32, 64), hidden=64)
+    config.optimizer.update(name='adam', learning_rate=2e-3, schedule='cosine')
+    config.evaluation.update(steps=1, restarts=1, quick_steps=1)
+    return config

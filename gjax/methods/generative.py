@@ -1,0 +1,131 @@
+"""The common ground of generative methods: networks of a family, their state, and what evaluation needs of them."""
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from gjax import masks, nets
+from gjax.methods.base import DataInfo, State, new_state
+from gjax.methods.classifier import positive
+
+
+@dataclasses.dataclass(frozen=True)
+class GenerativeEvaluation:
+    """How samples and codes are scored after training.
+
+    extractor: the config of the classifier whose features the Fréchet distance compares, trained once and kept; '' for no
+    distance. samples: how many images are generated for it. probe: whether a linear classifier on the codes is fitted.
+    """
+
+    extractor: str = ''
+    samples: int = 1000
+    probe: bool = True
+
+    def __post_init__(self):
+        positive('evaluation.samples', self.samples, zero=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Generative:
+    """Players made of one family's parts; subclasses add `modules`, `step` and what they can do (generate, encode, ...).
+
+    ema: the decay of an exponential moving average of the decoder's or generator's weights, which evaluation then uses; 0
+    for none.
+    """
+
+    NETS: ClassVar[dict] = nets.FAMILIES
+    EVALUATION: ClassVar[type] = GenerativeEvaluation
+    DECODER: ClassVar[str] = ''  # the player that makes images
+
+    net: Any
+    optimizer: Any
+    info: DataInfo
+    evaluation: GenerativeEvaluation
+    ema: float = 0.0
+
+    def __post_init__(self):
+        if not 0 <= self.ema < 1:
+            raise ValueError(f'method.ema is {self.ema}; allowed: 0 <= ema < 1')
+
+    def abilities(self) -> tuple[str, ...]:
+        """Which of generate, encode and reconstruct mean something for this model."""
+        return ('generate',)
+
+    def modules(self) -> dict[str, Any]:
+        """The Linen module of every player, in the order of their initialisation."""
+        raise NotImplementedError
+
+    def init(self, rng, batch) -> State:
+        init_rng, run_rng = jax.random.split(rng)
+        params, stats = {}, {}
+        for i, (player, module) in enumerate(self.modules().items()):
+            inputs = jnp.zeros((1, self.net.latent)) if player == self.DECODER else batch['image']
+            variables = module.init(jax.random.fold_in(init_rng, i), inputs, train=False)
+            params[player] = variables['params']
+            stats[player] = variables.get('batch_stats', {})
+        opt_state = {player: self.optimizer.init(params[player]) for player in params}
+        memory = {'ema': params[self.DECODER]} if self.ema else {}
+        return new_state(run_rng, params, stats, opt_state, jax.tree.map(jnp.copy, memory))
+
+    def apply(self, player: str, params, batch_stats, inputs, *, train: bool):
+        """A player's outputs and its batch statistics after this pass (unchanged unless `train`)."""
+        variables = {'params': params, 'batch_stats': batch_stats}
+        module = self.modules()[player]
+        if not train:
+            return module.apply(variables, inputs, train=False), batch_stats
+        outputs, new = module.apply(variables, inputs, train=True, mutable=['batch_stats'])
+        return outputs, new.get('batch_stats', {})
+
+    def masked(self, state: State, player: str, params=None):
+        """A player's parameters (default: the state's) under its mask."""
+        return masks.apply(state.masks[player], state.params[player] if params is None else params)
+
+    def after_step(self, state: State) -> State:
+        """The state at the next step, its moving average taken."""
+        if self.ema:
+            old, new = state.memory['ema'], state.params[self.DECODER]
+            average = jax.tree.map(lambda a, b: self.ema * a + (1 - self.ema) * b, old, new)
+            state = state.replace(memory={**state.memory, 'ema': masks.apply(state.masks[self.DECODER], average)})
+        return state.replace(step=state.step + 1)
+
+    def decode(self, state: State, codes):
+        """Image logits [B, H, W, C] of codes [B, latent], as evaluation sees them."""
+        params = self.masked(state, self.DECODER, state.memory['ema'] if self.ema else None)
+        return self.apply(self.DECODER, params, state.batch_stats[self.DECODER], codes, train=False)[0]
+
+    def generate(self, state: State, count: int, *, rng):
+        """`count` images [count, H, W, C] in [0, 1] from codes of the prior N(0, I)."""
+        return jax.nn.sigmoid(self.decode(state, jax.random.normal(rng, (count, self.net.latent))))
+
+    def updates(self, player: str, step):
+        """How many updates `player` has had after `step` steps."""
+        return step
+
+    def sensitivity_losses(self, state: State, batch, *, rng) -> list:
+        """[(players, {player: params} -> scalar)]: each player's own training loss on a batch, for SNIP and GraSP."""
+        raise NotImplementedError
+
+    def evaluate(self, state: State, batch, *, rng):
+        """Per-example results [B], during training."""
+        raise NotImplementedError
+
+    def final_evaluate(self, state: State, batch, *, rng):
+        """As `evaluate`; samples and codes are scored apart."""
+        return self.evaluate(state, batch, rng=rng)
+
+    def describe_example(self, state: State, batch):
+        """Nothing per example by default but its index."""
+        return {'index': batch['index']}
+
+    def summarize(self, state: State) -> dict[str, jax.Array]:
+        """The share of pruned weights, over all players and of each."""
+        if not jax.tree.leaves(state.masks):
+            return {}
+        each = {f'sparsity/{player}': masks.sparsity(tree) for player, tree in state.masks.items()}
+        return {'sparsity': masks.sparsity(state.masks), **each}
+
+    def summarize_examples(self, examples) -> dict[str, float]:
+        """Numbers for results.json from `describe_example`; none by default."""
+        return {}

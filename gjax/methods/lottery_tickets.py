@@ -1,0 +1,307 @@
+"""Winning lottery tickets in deep generative models (Kalibhat, Balaji & Feizi 2020, arXiv:2010.02350).
+
+Iterative magnitude pruning with late rewinding, on autoencoders, VAEs and GANs:
+
+  1. train from theta_0 to theta_T, keeping theta_k (stage `dense`);
+  2. mask the 20 % of the surviving weights that are smallest in |theta_T|;
+  3. put the survivors back to theta_k, with a fresh optimiser, and train from step k to T again (`round01`, ...); go to 2.
+
+Each stage is a run of its own that begins from the last state of the one before. Controls branch off a round. A transfer
+takes the last round's mask and theta_k to another model, whose generator is the decoder and whose discriminator has the
+encoder's trunk.
+"""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from gjax import masks, nets
+from gjax.methods.autoencoder import Autoencoder
+from gjax.methods.base import Stage, State, restart_optimizer
+from gjax.methods.classifier import positive
+from gjax.methods.gan import GAN
+from gjax.methods.generative import GenerativeEvaluation
+
+MODELS = ('ae', 'vae', 'gan')
+SCOPES = ('together', 'each', 'layer')
+CONTROLS = ('random', 'reinit', 'no_rewind', 'one_shot', 'snip', 'grasp')
+# What a VAE's player is in a GAN, and the other way round; of encoder and discriminator the trunk is shared.
+COUNTERPARTS = {'encoder': 'discriminator', 'decoder': 'generator'}
+COUNTERPARTS |= {other: player for player, other in COUNTERPARTS.items()}
+
+
+def remaining(prune: float, rounds: int) -> float:
+    """The share of weights that is left after so many rounds: (1 - prune)^rounds."""
+    return (1 - prune) ** rounds
+
+
+def smaller_masks(old, scores, share: float, scope: str):
+    """Masks of all players that leave `share` of the prunable weights, the highest-scored survivors.
+
+    Args:
+      old: {player: masks or None}.
+      scores: {player: tree}.
+      share: in [0, 1].
+      scope: 'together' ranks the players' weights in one list, 'each' every player's in its own, 'layer' every layer's.
+    """
+    if scope == 'together':
+        return masks.keep_highest(old, scores, share)
+    within = 'layer' if scope == 'layer' else 'global'
+    return {p: m if m is None else masks.keep_highest(m, scores[p], share, scope=within) for p, m in old.items()}
+
+
+def transplant(new, old):
+    """`new` with the leaves of `old` wherever both have one of the same shape; nested dicts."""
+    if isinstance(new, dict):
+        return {
+            key: transplant(value, old[key]) if isinstance(old, dict) and key in old else value for key, value in new.items()
+        }
+    return old if old is not None and new is not None and not isinstance(old, dict) and old.shape == new.shape else new
+
+
+def _random_masks(ticket, rng):
+    """Every player's masks drawn anew, with each layer's count."""
+    keys = jax.random.split(rng, len(ticket))
+    pairs = zip(ticket.items(), keys, strict=True)
+    return {p: m if m is None else masks.random_like(m, rng=key) for (p, m), key in pairs}
+
+
+def _counterpart(tree: dict, player: str):
+    """What belongs to `player`, or to what it is in another model."""
+    return tree.get(player, tree.get(COUNTERPARTS[player]))
+
+
+@dataclasses.dataclass(frozen=True)
+class LotteryTickets:
+    """IMP with late rewinding; the first fields are the model's own (see `Autoencoder` and `GAN`).
+
+    model: 'ae', 'vae' or 'gan'. prune: share of the survivors that each round removes. rounds: their number; 0 trains the
+    dense model alone. rewind_epochs: k, the time of theta_k. scope: see `smaller_masks`. components: the players that are
+    pruned, () for all. protect: layers that are not, as 'PLAYER/LAYER'.
+
+    controls: stages that branch off at each of `control_rounds` (() for the last), with that round's sparsity: 'random' (a
+    mask of the same sparsity in each layer, theta_k), 'reinit' (the ticket's mask on another initialisation), 'no_rewind'
+    (the ticket's mask on theta_0), 'one_shot' (pruned once, after the dense run), 'snip' and 'grasp' (masks from one batch
+    at initialisation).
+
+    transfer_to: 'ae', 'vae' or 'gan': stages, named after it, that train that model dense, with the ticket ('ticket'), with
+    the ticket's mask on its own initialisation ('reinit') and with a random mask of the same sparsity in each layer on the
+    ticket's weights ('random'). transfer_learning_rate, transfer_b1: of these stages; 0 for the config's. trained: the model
+    of this stage ('' for `model`); set by the stages themselves.
+    """
+
+    NETS: ClassVar[dict] = nets.FAMILIES
+    EVALUATION: ClassVar[type] = GenerativeEvaluation
+
+    net: object
+    optimizer: object
+    info: object
+    evaluation: GenerativeEvaluation
+    model: str = 'vae'
+    ema: float = 0.0
+    beta: float = 1.0
+    reconstruction: str = 'bernoulli'
+    loss: str = 'non_saturating'
+    critic_steps: int = 1
+    penalty: float = 0.0
+    clip: float = 0.0
+    prune: float = 0.2
+    rounds: int = 10
+    rewind_epochs: float = 1.0
+    scope: str = 'together'
+    components: tuple = ()
+    protect: tuple = ()
+    controls: tuple = ()
+    control_rounds: tuple = ()
+    transfer_to: str = ''
+    transfer_learning_rate: float = 0.0
+    transfer_b1: float = 0.0
+    trained: str = ''
+
+    def __post_init__(self):
+        others = ('', *(m for m in MODELS if m != self.model))
+        choices = {'model': MODELS, 'scope': SCOPES, 'transfer_to': others, 'trained': ('', *MODELS)}
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f'method.{name} is {getattr(self, name)!r}; allowed: {", ".join(allowed)}')
+        positive('method.rounds', self.rounds)
+        positive('method.rewind_epochs', self.rewind_epochs)
+        if not 0 < self.prune < 1:
+            raise ValueError(f'method.prune is {self.prune}; allowed: 0 < prune < 1')
+        if self.rewind_step >= self.info.num_steps:
+            raise ValueError(f'method.rewind_epochs is {self.rewind_epochs}, which leaves nothing to train; allowed: less')
+        if self.transfer_to and not self.rounds:
+            raise ValueError(f'method.rounds is 0; allowed with method.transfer_to={self.transfer_to!r}: at least 1')
+        players = tuple(self._trainer(self.model).modules())
+        for name, values, allowed in (('components', self.components, players), ('controls', self.controls, CONTROLS)):
+            for value in values:
+                if value not in allowed:
+                    raise ValueError(f'method.{name} has {value!r}; allowed: {", ".join(allowed)}')
+        for number in self.control_rounds:
+            if not isinstance(number, int) or not 1 <= number <= self.rounds:
+                raise ValueError(f'method.control_rounds has {number!r}; allowed: 1..{self.rounds}, the rounds')
+        for layer in self.protect:
+            if layer.partition('/')[0] not in players:
+                raise ValueError(f'method.protect has {layer!r}; allowed: PLAYER/LAYER with {", ".join(players)}')
+
+    @property
+    def trainer(self):
+        """The method of the model that this stage trains."""
+        return self._trainer(self.trained or self.model)
+
+    def _trainer(self, model):
+        common = {
+            'net': self.net,
+            'optimizer': self.optimizer,
+            'info': self.info,
+            'evaluation': self.evaluation,
+            'ema': self.ema,
+        }
+        if model == 'gan':
+            options = {name: getattr(self, name) for name in ('loss', 'critic_steps', 'penalty', 'clip')}
+            return GAN(**common, **options)
+        options = {name: getattr(self, name) for name in ('beta', 'reconstruction')}
+        return Autoencoder(**common, variational=model == 'vae', **options)
+
+    @property
+    def rewind_step(self) -> int:
+        """k, in steps."""
+        return round(self.rewind_epochs * self.info.steps_per_epoch)
+
+    def stages(self) -> tuple[Stage, ...]:
+        """The dense run, the rounds, the controls."""
+        names = ['dense', *(f'round{n:02d}' for n in range(1, self.rounds + 1))]
+        chain = [Stage(name, parent) for name, parent in zip(names, ['', *names], strict=False)]
+        for number in self.control_rounds or (self.rounds,) * bool(self.rounds):
+            parents = {'one_shot': 'dense', 'snip': '', 'grasp': ''}
+            chain += [Stage(f'{names[number]}_{c}', parents.get(c, names[number])) for c in self.controls]
+        if self.transfer_to:
+            changes = {'method.trained': self.transfer_to}
+            changes |= {'optimizer.learning_rate': self.transfer_learning_rate} if self.transfer_learning_rate else {}
+            changes |= {'optimizer.b1': self.transfer_b1} if self.transfer_b1 else {}
+            kinds = {'dense': '', 'ticket': names[-1], 'reinit': names[-1], 'random': names[-1]}
+            chain += [Stage(f'{self.transfer_to}_{kind}', parent, changes) for kind, parent in kinds.items()]
+        return tuple(chain)
+
+    def init(self, rng, batch) -> State:
+        state = self.trainer.init(rng, batch)
+        own = not self.trained or self.trained == self.model
+        pruned = (self.components if own else ()) or tuple(state.params)
+        protected = {player: [] for player in state.params}
+        for layer in self.protect if own else ():
+            player, _, name = layer.partition('/')
+            protected[player].append(name)
+        full = {p: masks.dense(state.params[p], tuple(protected[p])) if p in pruned else None for p in state.params}
+        if not masks.count(full)[1]:
+            raise ValueError('method.protect leaves no weight to prune; allowed: at least one layer unprotected')
+        return state.replace(masks=full, memory={**state.memory, 'rewind': self._kept(state)})
+
+    def _kept(self, state):
+        """What rewinding goes back to, copied: buffers of the state are donated once each."""
+        return jax.tree.map(jnp.copy, {'params': state.params, 'batch_stats': state.batch_stats})
+
+    def begin(self, stage: str, state: State, parent: State | None, batch, *, rng) -> State:
+        """The first state of a stage.
+
+        Args:
+          stage: its name.
+          state: a new state, theta_0.
+          parent: the last state of its parent, or None.
+          batch: training examples, for SNIP and GraSP.
+          rng: randomness of the controls, another for each stage.
+        """
+        name, _, control = stage.partition('_')
+        if 'dense' in (name, control):
+            return state
+        if name == self.transfer_to:
+            return self.transferred(control, state, parent, rng)
+        share = remaining(self.prune, int(name.removeprefix('round')))
+        if control in ('snip', 'grasp'):
+            return self._start(state, self._sensitive(control, state, batch, share, rng), state, 0)
+        if control in ('', 'one_shot'):
+            ticket = smaller_masks(parent.masks, masks.magnitude(parent.params), share, self.scope)
+        elif control == 'random':
+            ticket = _random_masks(parent.masks, rng)
+        else:
+            ticket = parent.masks
+        if control == 'reinit':
+            return self._start(state, ticket, self.init(rng, batch), 0)
+        if control == 'no_rewind':
+            return self._start(state, ticket, state, 0)
+        return self.rewound(state, ticket, parent.memory['rewind'])
+
+    def rewound(self, state: State, ticket, kept) -> State:
+        """m theta_k at step k: the start of a round."""
+        state = state.replace(batch_stats=kept['batch_stats'], memory={**state.memory, 'rewind': kept})
+        return self._start(state, ticket, state.replace(params=kept['params']), self.rewind_step)
+
+    def transferred(self, kind: str, state: State, parent: State, rng) -> State:
+        """The start of another model from the masks and theta_k of `parent`; what the parent lacks is dense and new."""
+        ticket = {p: transplant(m, _counterpart(parent.masks, p)) for p, m in state.masks.items()}
+        if kind == 'random':
+            ticket = _random_masks(ticket, rng)
+        if kind != 'reinit':
+            kept = parent.memory['rewind']
+            moved = {}
+            for part in ('params', 'batch_stats'):
+                moved[part] = {p: transplant(new, _counterpart(kept[part], p)) for p, new in getattr(state, part).items()}
+            state = state.replace(**moved)
+        return self._start(state, ticket, state, 0)
+
+    def _start(self, state, ticket, weights: State, step: int):
+        """`state` with the masks `ticket` on the parameters of `weights`, at `step`, its optimisers fresh."""
+        trainer = self.trainer
+        params = {p: masks.apply(ticket[p], weights.params[p]) for p in state.params}
+        optimizers = {p: restart_optimizer(self.optimizer, params[p], trainer.updates(p, step)) for p in params}
+        memory = state.memory | ({'ema': params[trainer.DECODER]} if self.ema else {})
+        return state.replace(
+            step=jnp.asarray(step, jnp.int32), params=params, opt_state=optimizers, masks=ticket, memory=memory
+        )
+
+    def _sensitive(self, control, state, batch, share, rng):
+        """The masks of SNIP or GraSP at theta_0, from one batch."""
+        score = masks.snip if control == 'snip' else masks.grasp
+        scores = {}
+        for players, loss in self.trainer.sensitivity_losses(state, batch, rng=rng):
+            scores |= score(loss, {player: state.params[player] for player in players})
+        return smaller_masks(state.masks, scores, share, self.scope)
+
+    def step(self, state, batch):
+        rewind = state.memory['rewind']
+        state, metrics = self.trainer.step(state, batch)
+        kept = {'params': state.params, 'batch_stats': state.batch_stats}
+        rewind = lax.cond(state.step == self.rewind_step, lambda: kept, lambda: rewind)
+        return state.replace(memory={**state.memory, 'rewind': rewind}), metrics
+
+    def abilities(self):
+        return self.trainer.abilities()
+
+    def generate(self, state, count, *, rng):
+        return self.trainer.generate(state, count, rng=rng)
+
+    def encode(self, state, images):
+        return self.trainer.encode(state, images)
+
+    def reconstruct(self, state, images):
+        return self.trainer.reconstruct(state, images)
+
+    def evaluate(self, state, batch, *, rng):
+        return self.trainer.evaluate(state, batch, rng=rng)
+
+    def final_evaluate(self, state, batch, *, rng):
+        return self.trainer.final_evaluate(state, batch, rng=rng)
+
+    def describe_example(self, state, batch):
+        return self.trainer.describe_example(state, batch)
+
+    def summarize(self, state):
+        return self.trainer.summarize(state)
+
+    def summarize_examples(self, examples):
+        return self.trainer.summarize_examples(examples)
+
+
+METHOD = LotteryTickets

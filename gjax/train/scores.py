@@ -1,0 +1,156 @@
+"""Scores of what a model makes: distances to the data by a named extractor's features, and a linear probe of its codes."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import jax
+import numpy as np
+
+import gjax
+from gjax import metrics
+from gjax.methods.classifier import PLAYER
+from gjax.nets.features import penultimate
+from gjax.train import config as configs
+from gjax.train.checkpoint import Checkpointer
+from gjax.train.devices import replicated, sharded
+from gjax.train.errors import RunError
+from gjax.train.run import Run, make_evaluate
+
+
+def cache_dir() -> Path:
+    """Where extractors are kept: GJAX_CACHE, or gjax in the user's cache folder."""
+    if os.environ.get('GJAX_CACHE'):
+        return Path(os.environ['GJAX_CACHE'])
+    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'gjax'
+
+
+class Extractor:
+    """A classifier of the suite, trained by a config, whose penultimate features stand for images.
+
+    name: the config's, with a digest of all it says; numbers of extractors of different names do not compare.
+    """
+
+    def __init__(self, spec: str, run: Run, train):
+        config = configs.load(spec)
+        digest = hashlib.sha256(f'{gjax.__version__} {configs.to_json(config)}'.encode()).hexdigest()[:12]
+        self.name = f'{config.experiment} {digest}'
+        folder = cache_dir() / 'extractors' / digest
+        own = Run(config, run.mesh)
+        if own.info.image_shape != run.info.image_shape:
+            raise RunError(
+                f'evaluation.extractor is {spec!r}, trained on images of {own.info.image_shape}; allowed: one of '
+                f'{run.info.image_shape}'
+            )
+        train(config, folder, mesh=run.mesh)
+        with Checkpointer(folder / 'checkpoints', read_only=True) as checkpoints:
+            restored = checkpoints.restore_latest(own.init())
+        if restored is None:
+            raise RunError(f'{folder} holds no checkpoint any more; remove it to train the extractor again')
+        state = restored[0]
+        self._net = own.method.net
+        self.variables = {'params': state.params[PLAYER], 'batch_stats': state.batch_stats[PLAYER]}
+
+    def __call__(self, variables, images) -> dict[str, jax.Array]:
+        """{'features': [B, F], 'probabilities': [B, K]}; pure."""
+        features, logits = penultimate(self._net, variables, images)
+        return {'features': features, 'probabilities': jax.nn.softmax(logits)}
+
+
+class Scores:
+    """The scores of one run's states; what they need of the data alone is computed once."""
+
+    def __init__(self, run: Run, train):
+        self._run, test = run, run.config.evaluation
+        self.extractor = Extractor(test.extractor, run, train) if test.extractor else None
+        self._real, self._compiled = {}, {}
+
+    @property
+    def protocol(self) -> str:
+        """What makes two distances comparable."""
+        return f'{self.extractor.name}, {self._run.config.evaluation.samples} samples' if self.extractor else ''
+
+    def _over(self, name: str, images_of, variables, split: str):
+        """The extractor's results on images_of(variables, batch) over a split."""
+        if name not in self._compiled:
+
+            def call(variables, batch, rng):
+                own, extractor_variables = variables
+                return self.extractor(extractor_variables, images_of(own, batch))
+
+            self._compiled[name] = make_evaluate(call, self._run.mesh, self._run.feed.batch)
+        return self._run.collect(self._compiled[name], (variables, self.extractor.variables), split)
+
+    def _statistics(self, split: str):
+        if split not in self._real:
+            features = self._over('real', lambda _, batch: batch['image'], (), split)['features']
+            self._real[split] = metrics.gaussian_statistics(features)
+        return self._real[split]
+
+    def generated(self, state, rng, count: int):
+        """The extractor's results on `count` images of the prior."""
+        run, size = self._run, self._run.config.train.eval_batch_size
+        if 'generated' not in self._compiled:
+
+            def call(state, variables, rng):
+                images = run.method.generate(state, size, rng=rng)
+                return self.extractor(variables, jax.lax.with_sharding_constraint(images, sharded(run.mesh)))
+
+            self._compiled['generated'] = jax.jit(call, out_shardings=replicated(run.mesh))
+        parts = []
+        for i in range(-(-count // size)):
+            run.check()
+            parts.append(
+                jax.device_get(self._compiled['generated'](state, self.extractor.variables, jax.random.fold_in(rng, i)))
+            )
+        return {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
+
+    def measure(self, state) -> dict[str, float]:
+        """frechet_distance and inception_score of generated images (to the training split), reconstruction_frechet_distance
+        of the test split, linear_probe_accuracy of its codes: as far as the model and the config go."""
+        method, test, scores = self._run.method, self._run.config.evaluation, {}
+        able = method.abilities()
+        if self.extractor and 'generate' in able:
+            fakes = self.generated(state, self._run.eval_rng, test.samples)
+            statistics = metrics.gaussian_statistics(fakes['features'])
+            scores['frechet_distance'] = metrics.frechet_distance(self._statistics('train'), statistics)
+            scores['inception_score'] = metrics.inception_score(fakes['probabilities'])
+        if self.extractor and 'reconstruct' in able:
+
+            def reconstruct(state, batch):
+                return method.reconstruct(state, batch['image'])
+
+            rebuilt = self._over('reconstructed', reconstruct, state, 'test')['features']
+            distance = metrics.frechet_distance(self._statistics('test'), metrics.gaussian_statistics(rebuilt))
+            scores['reconstruction_frechet_distance'] = distance
+        if test.probe and 'encode' in able:
+            scores['linear_probe_accuracy'] = self._probe(state)
+        return scores
+
+    def pictures(self, state, count: int = 64) -> dict[str, np.ndarray]:
+        """uint8 images for figures: 'generated', and 'originals' of the test split with their 'reconstructions'."""
+        run, method, shown = self._run, self._run.method, {}
+        if 'generate' in method.abilities():
+            generate = jax.jit(lambda state, rng: method.generate(state, count, rng=rng), out_shardings=replicated(run.mesh))
+            shown['generated'] = generate(state, run.eval_rng)
+        if 'reconstruct' in method.abilities():
+
+            def call(state, batch, rng):
+                return batch['image'], method.reconstruct(state, batch['image'])
+
+            function = make_evaluate(call, run.mesh, run.feed.batch)
+            with run.feed.examples('test', run.config.train.eval_batch_size) as sources:
+                source, mask = next(iter(sources))
+                both = jax.device_get(function(state, source, run.eval_rng))
+            shown['originals'], shown['reconstructions'] = (images[mask][:count] for images in both)
+        return {name: np.round(255 * np.asarray(jax.device_get(x))).astype(np.uint8) for name, x in shown.items()}
+
+    def _probe(self, state) -> float:
+        if 'codes' not in self._compiled:
+
+            def call(state, batch, rng):
+                return {'codes': self._run.method.encode(state, batch['image']), 'labels': batch['label']}
+
+            self._compiled['codes'] = make_evaluate(call, self._run.mesh, self._run.feed.batch)
+        train, test = (self._run.collect(self._compiled['codes'], state, split) for split in ('train', 'test'))
+        return metrics.linear_probe_accuracy(train['codes'], train['labels'], test['codes'], test['labels'])
