@@ -5,10 +5,12 @@ gjax train --config=experiments/lottery_tickets/extractor.py:mnist5k --workdir=r
 
 from gjax.train.config import base_config
 
+SETS = ('mnist5k', 'digits', 'mnistm5k')
+
 
 def get_config(arg='mnist5k'):
-    if arg not in ('mnist5k', 'digits', 'mnistm5k'):
-        raise ValueError(f'the argument is {arg!r}; allowed: mnist5k, digits, mnistm5k')
+    if arg not in SETS:
+        raise ValueError(f'the argument is {arg!r}; allowed: {", ".join(SETS)}')
     config = base_config()
     config.experiment = f'extractor {arg}'
     config.data.name = arg

@@ -60,12 +60,12 @@ class Chain:
         """The first state of a stage; RunError if its parent is not finished."""
         own, parent_state = self.stage_config(name, folder), None
         if self.parent(name, folder):
-            _, parent_state = self._parent_state(name, folder)
+            parent_state = _local(self._parent_state(name, folder)[1])
         run = self.run(own)
         rng = jax.random.fold_in(run.init_rng, 1 + list(self.stages).index(name))
         new = run.init()
         # Every process does the same on one of its devices; the result then goes to all, no two leaves in one buffer.
-        first = run.method.begin(name, _local(new), _local(parent_state), _examples(run), rng=rng)
+        first = run.method.begin(name, _local(new), parent_state, _examples(run), rng=rng)
         return from_arrays(to_arrays(first), new)
 
     def _parent_state(self, name: str, folder: Path):

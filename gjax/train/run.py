@@ -84,6 +84,7 @@ class Run:
 
     def __init__(self, config, mesh=None):
         self.config, train = config, config.train
+        self._compiled = {}
         self.check = lambda: None  # called before every evaluated batch; may raise to stop
         self.mesh = data_mesh() if mesh is None else mesh
         _check_ranges(config, self.mesh)
@@ -131,7 +132,14 @@ class Run:
 
     def init(self):
         """The state at step 0, on every device."""
-        return jax.jit(self.method.init, out_shardings=replicated(self.mesh))(self.init_rng, self._example)
+        compiled = self._once('init', lambda: jax.jit(self.method.init, out_shardings=replicated(self.mesh)))
+        return compiled(self.init_rng, self._example)
+
+    def _once(self, name: str, make):
+        """What make() gives, made once: a function compiles once for all states that it is called with."""
+        if name not in self._compiled:
+            self._compiled[name] = make()
+        return self._compiled[name]
 
     def advance(self, state, step: int, cuts=()):
         """Trains from `step`, the state's own, to the end; close it to stop before.
@@ -155,10 +163,9 @@ class Run:
     def evaluate(self, state, *, final: bool = False) -> dict:
         """Means over the test split: cheap ones, or the final protocol."""
         name = 'final_evaluate' if final else 'evaluate'
-        if not hasattr(self, f'_{name}'):
-            setattr(self, f'_{name}', make_evaluate(getattr(self.method, name), self.mesh, self.feed.batch))
+        function = self._once(name, lambda: make_evaluate(getattr(self.method, name), self.mesh, self.feed.batch))
         mean = MaskedMean()
-        for results, mask in self._per_example(getattr(self, f'_{name}'), state, 'test'):
+        for results, mask in self._per_example(function, state, 'test'):
             mean.add(results, mask)
         return mean.result()
 
@@ -172,7 +179,7 @@ class Run:
 
     def summarize(self, state) -> dict:
         """The method's numbers about its memory, on the host."""
-        return jax.device_get(jax.jit(self.method.summarize)(state))
+        return jax.device_get(self._once('summarize', lambda: jax.jit(self.method.summarize))(state))
 
     def describe(self, state) -> dict[str, np.ndarray]:
         """The method's per-example values of the training split, [N] each, in index order."""
@@ -180,7 +187,8 @@ class Run:
         def call(state, batch, rng):
             return self.method.describe_example(state, batch)
 
-        return self.collect(make_evaluate(call, self.mesh, self.feed.batch), state, 'train')
+        function = self._once('describe', lambda: make_evaluate(call, self.mesh, self.feed.batch))
+        return self.collect(function, state, 'train')
 
     def collect(self, function, state, split: str) -> dict[str, np.ndarray]:
         """The results [N, ...] of a function of `make_evaluate` over a whole split, in index order."""

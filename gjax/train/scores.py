@@ -130,15 +130,21 @@ class Scores:
     def pictures(self, state, count: int = 64) -> dict[str, np.ndarray]:
         """uint8 images for figures: 'generated', and 'originals' of the test split with their 'reconstructions'."""
         run, method, shown = self._run, self._run.method, {}
+
+        def generate(state, rng):
+            return method.generate(state, count, rng=rng)
+
+        def reconstruct(state, batch, rng):
+            return batch['image'], method.reconstruct(state, batch['image'])
+
         if 'generate' in method.abilities():
-            generate = jax.jit(lambda state, rng: method.generate(state, count, rng=rng), out_shardings=replicated(run.mesh))
-            shown['generated'] = generate(state, run.eval_rng)
+            if 'samples' not in self._compiled:
+                self._compiled['samples'] = jax.jit(generate, out_shardings=replicated(run.mesh))
+            shown['generated'] = self._compiled['samples'](state, run.eval_rng)
         if 'reconstruct' in method.abilities():
-
-            def call(state, batch, rng):
-                return batch['image'], method.reconstruct(state, batch['image'])
-
-            function = make_evaluate(call, run.mesh, run.feed.batch)
+            if 'pairs' not in self._compiled:
+                self._compiled['pairs'] = make_evaluate(reconstruct, run.mesh, run.feed.batch)
+            function = self._compiled['pairs']
             with run.feed.examples('test', run.config.train.eval_batch_size) as sources:
                 source, mask = next(iter(sources))
                 both = jax.device_get(function(state, source, run.eval_rng))
