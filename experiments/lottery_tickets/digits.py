@@ -23,6 +23,8 @@ def get_config(arg='vae'):
     config.evaluation.update(extractor=EXTRACTOR, samples=4000)
     config.method.update(name='lottery_tickets', model=arg, rewind_epochs=1.0)
     config.method.update(rounds=ROUNDS[arg], controls=('random', 'reinit', 'no_rewind', 'one_shot'))
+    if arg == 'vae':
+        config.method.update(transfer_to='gan', transfer_learning_rate=1e-3, transfer_b1=0.5)
     if arg == 'gan':
         config.optimizer.update(learning_rate=1e-3, b1=0.5, schedule='constant')
     return config

@@ -188,6 +188,43 @@ def radius_histogram(lines: list[dict], eps: float):
     return figure
 
 
+def against_remaining(lines: dict[str, list[dict]], label: str):
+    """A score against the share of weights left, on a logarithmic axis: mean and spread over seeds.
+
+    Args:
+      lines: name -> one {share of weights left, in (0, 1]: score} a seed; a single share is drawn as a mark with its spread.
+      label: the score's name.
+    """
+    figure, (axis,) = _axes(width=6.4, height=4.0)
+    for (name, seeds), (color, _, marker) in zip(lines.items(), _styles(), strict=False):
+        shares = sorted({share for seed in seeds for share in seed}, reverse=True)
+        # Seeds prune the same share but for a weight or so: the first one's stand for all.
+        columns = [list(seed.values()) for seed in seeds if len(seed) == len(seeds[0])]
+        values, places = np.asarray(columns), 100 * np.asarray(list(seeds[0])[: len(columns[0])] if shares else [])
+        spread = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1])
+        look = {'color': color, 'marker': marker, 'label': _label(name), 'capsize': 2, 'ms': 5}
+        axis.errorbar(places, values.mean(axis=0), spread, ls='-' if len(places) > 1 else '', **look)
+    axis.set_xscale('log')
+    axis.invert_xaxis()
+    axis.set(xlabel='weights left (%)', ylabel=label)
+    _legend([axis])
+    return figure
+
+
+def image_rows(rows: dict[str, np.ndarray]):
+    """Named rows of images, uint8 [N, H, W, C] with C of 1 or 3."""
+    count = max(len(images) for images in rows.values())
+    figure = Figure(figsize=(1.2 + 0.45 * count, 0.47 * len(rows)), layout='constrained')
+    grid = figure.subplots(len(rows), count, squeeze=False)
+    for axes, (name, images) in zip(grid, rows.items(), strict=True):
+        for axis in axes:
+            axis.set_axis_off()
+        for axis, image in zip(axes, images, strict=False):
+            axis.imshow(image if image.shape[-1] == 3 else image[..., 0], cmap='gray', vmin=0, vmax=255)
+        axes[0].text(-0.2, 0.5, _label(name), transform=axes[0].transAxes, ha='right', va='center', fontsize=7)
+    return figure
+
+
 def extremes(values, count: int):
     """The rows of the `count` smallest values, ascending, then of the `count` largest, descending; ties in no order."""
     shuffled = np.random.default_rng(0).permutation(len(values))

@@ -30,6 +30,8 @@ CASES = {
     'wgan_gp': {'name': 'gan', 'loss': 'wasserstein', 'penalty': 1.0, 'critic_steps': 2},
     'lottery_tickets': {'name': 'lottery_tickets', 'model': 'vae', 'beta': 0.1, 'rounds': 1, 'rewind_epochs': 0.6},
 }
+# Other options of methods that another case has: among the slow tests.
+VARIANTS = ('mixup', 'adversarial_training_train_update', 'iaat_eval_reuse', 'autoencoder', 'wgan_gp')
 # Cases that do not classify: their networks are pairs.
 GENERATIVE = {'autoencoder': 'batch', 'vae': 'batch', 'gan': 'spectral', 'wgan_gp': 'none', 'lottery_tickets': 'batch'}
 

@@ -16,10 +16,10 @@ from gjax.train.checkpoint import Checkpointer, to_arrays
 from gjax.train.logging import read_metrics
 from gjax.train.loop import train_and_evaluate
 from gjax.train.run import Run
-from tests.contract.cases import CASES, GENERATIVE, L2, tiny_config
+from tests.contract.cases import CASES, GENERATIVE, L2, VARIANTS, tiny_config
 
 
-@pytest.fixture(params=sorted(CASES))
+@pytest.fixture(params=[pytest.param(case, marks=pytest.mark.slow) if case in VARIANTS else case for case in sorted(CASES)])
 def case(request):
     return request.param
 

@@ -9,7 +9,7 @@ import pytest
 from gjax import methods
 from gjax.methods.base import OPTIMIZER_DEFAULTS, DataInfo, build_optimizer, learning_rate_schedule
 
-INFO = DataInfo(num_classes=10, num_examples=1000, steps_per_epoch=10, num_steps=200)
+INFO = DataInfo(num_classes=10, num_examples=1000, steps_per_epoch=10, num_steps=200, image_shape=(32, 32, 3))
 
 
 def _schedule(**spec):
@@ -44,7 +44,8 @@ def _config(**sections):
 
 @pytest.mark.parametrize('name', methods.METHODS)
 def test_defaults_build_every_method(name):
-    config = _config(method={'name': name})
+    net = 'dcgan' if name in ('autoencoder', 'gan', 'lottery_tickets') else 'small_cnn'
+    config = _config(method={'name': name}, net={'name': net})
     completed = {section: values | config[section] for section, values in methods.defaults(config).items()}
     built = methods.build(completed, INFO)
     again = methods.build(config, INFO)
