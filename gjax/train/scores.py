@@ -1,5 +1,7 @@
 """Scores of what a model makes: distances to the data by a named extractor's features, and a linear probe of its codes."""
 
+import contextlib
+import fcntl
 import hashlib
 import os
 from pathlib import Path
@@ -12,6 +14,7 @@ from gjax import metrics
 from gjax.methods.classifier import PLAYER
 from gjax.nets.features import penultimate
 from gjax.train import config as configs
+from gjax.train import processes
 from gjax.train.checkpoint import Checkpointer
 from gjax.train.devices import replicated, sharded
 from gjax.train.errors import RunError
@@ -23,6 +26,21 @@ def cache_dir() -> Path:
     if os.environ.get('GJAX_CACHE'):
         return Path(os.environ['GJAX_CACHE'])
     return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'gjax'
+
+
+@contextlib.contextmanager
+def _alone(folder: Path):
+    """One run trains an extractor; those started beside it wait, and then find it trained."""
+    if not processes.is_main():
+        processes.barrier('extractor')
+        yield
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.with_suffix('.lock'), 'w') as lock:
+        with contextlib.suppress(OSError):  # some network file systems have no locks
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        processes.barrier('extractor')
+        yield
 
 
 class Extractor:
@@ -42,7 +60,8 @@ class Extractor:
                 f'evaluation.extractor is {spec!r}, trained on images of {own.info.image_shape}; allowed: one of '
                 f'{run.info.image_shape}'
             )
-        train(config, folder, mesh=run.mesh)
+        with _alone(folder):
+            train(config, folder, mesh=run.mesh)
         with Checkpointer(folder / 'checkpoints', read_only=True) as checkpoints:
             restored = checkpoints.restore_latest(own.init())
         if restored is None:

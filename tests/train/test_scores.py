@@ -1,6 +1,7 @@
 """Scores of samples and codes: a named extractor, trained once, and numbers that say what they were measured with."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -56,12 +57,12 @@ def test_a_vae_is_scored_and_the_extractor_is_trained_once(config, tmp_path):
     pictures = np.load(tmp_path / 'vae' / 'images.npz')
     assert pictures['generated'].shape == (64, 8, 8, 1)
     assert pictures['originals'].dtype == pictures['reconstructions'].dtype == np.uint8
-    (extractor,) = (cache_dir() / 'extractors').iterdir()
+    (extractor,) = (path for path in (cache_dir() / 'extractors').iterdir() if path.is_dir())
     before = (extractor / 'results.json').stat().st_mtime_ns
     assert evaluate_run(tmp_path / 'vae') == results
     train_and_evaluate(config('gan'), tmp_path / 'gan')
     assert (extractor / 'results.json').stat().st_mtime_ns == before
-    assert len(list((cache_dir() / 'extractors').iterdir())) == 1
+    assert len([path for path in (cache_dir() / 'extractors').iterdir() if path.is_dir()]) == 1
     gan = json.loads((tmp_path / 'gan/results.json').read_text())['metrics']
     assert 'frechet_distance' in gan
     assert 'linear_probe_accuracy' not in gan
@@ -77,6 +78,15 @@ def test_the_distance_of_the_data_to_itself_is_nothing_and_noise_is_far(config):
     distances = {name: metrics.frechet_distance(found['data'], statistics) for name, statistics in found.items()}
     assert distances['data'] == pytest.approx(0, abs=1e-4)
     assert distances['data'] < distances['shifted'] < distances['noise']
+
+
+def test_two_runs_at_once_train_one_extractor(config):
+    runs = [Run(config(case)) for case in ('vae', 'gan')]
+    with ThreadPoolExecutor(2) as pool:
+        made = list(pool.map(lambda run: Extractor(run.config.evaluation.extractor, run, train_and_evaluate), runs))
+    assert made[0].name == made[1].name
+    for own, other in zip(*(jax.tree.leaves(extractor.variables) for extractor in made), strict=True):
+        np.testing.assert_array_equal(own, other)
 
 
 def test_without_an_extractor_there_is_no_distance_and_a_plain_autoencoder_has_no_samples(data, config, tmp_path):
