@@ -92,14 +92,17 @@ class Family:
         return Headed(self.trunk(self.trunk_norm), 1, spectral=self.trunk_norm == 'spectral')
 
 
-def base_side(size: int, halvings: int, what: str) -> int:
-    """The side that is left of `size` pixels after so many halvings; ValueError unless it is a whole number >= 2."""
-    side = size >> halvings
-    if side << halvings != size or side < 2:
-        raise ValueError(
-            f'{what} halves a side of {size} pixels {halvings} times; allowed: while whole ones, at least 2, are left'
-        )
-    return side
+def check_widths(name: str, widths, image_shape) -> None:
+    """ValueError unless there are widths and each can halve the image, down to whole pixels, at least 2 a side."""
+    if not widths:
+        raise ValueError(f'{name} is {widths!r}; allowed: at least one width')
+    for size in image_shape[:2]:
+        side = size >> len(widths)
+        if side << len(widths) != size or side < 2:
+            raise ValueError(
+                f'{name} of {len(widths)} layers halves a side of {size} pixels {len(widths)} times; allowed: while whole '
+                'ones, at least 2, are left'
+            )
 
 
 class MLPTrunk(nn.Module):

@@ -7,7 +7,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from gjax.nets.autoencoder import ChannelGroup, Family, Slot, apply_layer, base_side
+from gjax.nets.autoencoder import ChannelGroup, Family, Slot, apply_layer, check_widths
 from gjax.nets.layers import BatchNorm, Conv, ConvTranspose
 
 _init = nn.initializers.normal(0.02)
@@ -65,11 +65,8 @@ class DCGAN(Family):
 
     def __post_init__(self):
         super().__post_init__()
-        if not self.widths:
-            raise ValueError(f'net.widths is {self.widths!r}; allowed: at least one width')
-        for name, widths in (('net.widths', self.widths), ('net.trunk_widths', self.trunk_widths or self.widths)):
-            for size in self.image_shape[:2]:
-                base_side(size, len(widths), f'{name} of {len(widths)} layers')
+        check_widths('net.widths', self.widths, self.image_shape)
+        check_widths('net.trunk_widths', self.trunk_widths or self.widths, self.image_shape)
 
     def decoder(self):
         return DCGANDecoder(tuple(self.image_shape), tuple(self.widths), self.dtype)
@@ -88,7 +85,7 @@ class DCGAN(Family):
             groups.append(ChannelGroup(f'widths[{len(self.widths) - 1 - i}]', norm, slots))
         return tuple(groups)
 
-    def trunk_channels(self, head: str = 'head') -> tuple[ChannelGroup, ...]:
+    def trunk_channels(self) -> tuple[ChannelGroup, ...]:
         """The normalised channels of an encoder or of a discriminator with batch normalisation, in order."""
         widths = self.trunk_widths or self.widths
         pixels = (self.image_shape[0] >> len(widths)) * (self.image_shape[1] >> len(widths))
@@ -96,6 +93,6 @@ class DCGAN(Family):
         for i in range(1, len(widths)):
             norm = ('trunk', f'BatchNorm_{i - 1}', 'BatchNorm_0')
             last = i == len(widths) - 1
-            after = Slot((head, 'kernel'), 0, pixels) if last else Slot(('trunk', f'Conv_{i + 1}', 'kernel'), 2)
+            after = Slot(('head', 'kernel'), 0, pixels) if last else Slot(('trunk', f'Conv_{i + 1}', 'kernel'), 2)
             groups.append(ChannelGroup(f'trunk_widths[{i}]', norm, (Slot(('trunk', f'Conv_{i}', 'kernel'), 3), after)))
         return tuple(groups)

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gjax.nets.autoencoder import Family, apply_layer, base_side
+from gjax.nets.autoencoder import Family, apply_layer, check_widths
 from gjax.nets.layers import BatchNorm, Conv
 
 _wide = nn.initializers.variance_scaling(2.0, 'fan_avg', 'uniform')  # the residual branch: Xavier with gain sqrt 2
@@ -125,11 +125,8 @@ class ResNetGAN(Family):
 
     def __post_init__(self):
         super().__post_init__()
-        for name, widths in (('net.widths', self.widths), ('net.trunk_widths', self.trunk_widths)):
-            if not widths:
-                raise ValueError(f'{name} is {widths!r}; allowed: at least one width')
-            for size in self.image_shape[:2]:
-                base_side(size, len(widths), f'{name} of {len(widths)} blocks')
+        check_widths('net.widths', self.widths, self.image_shape)
+        check_widths('net.trunk_widths', self.trunk_widths, self.image_shape)
 
     def decoder(self):
         return ResNetDecoder(tuple(self.image_shape), tuple(self.widths), self.dtype)

@@ -132,10 +132,10 @@ class Run:
 
     def init(self):
         """The state at step 0, on every device."""
-        compiled = self._once('init', lambda: jax.jit(self.method.init, out_shardings=replicated(self.mesh)))
+        compiled = self.once('init', lambda: jax.jit(self.method.init, out_shardings=replicated(self.mesh)))
         return compiled(self.init_rng, self._example)
 
-    def _once(self, name: str, make):
+    def once(self, name: str, make):
         """What make() gives, made once: a function compiles once for all states that it is called with."""
         if name not in self._compiled:
             self._compiled[name] = make()
@@ -163,7 +163,7 @@ class Run:
     def evaluate(self, state, *, final: bool = False) -> dict:
         """Means over the test split: cheap ones, or the final protocol."""
         name = 'final_evaluate' if final else 'evaluate'
-        function = self._once(name, lambda: make_evaluate(getattr(self.method, name), self.mesh, self.feed.batch))
+        function = self.once(name, lambda: make_evaluate(getattr(self.method, name), self.mesh, self.feed.batch))
         mean = MaskedMean()
         for results, mask in self._per_example(function, state, 'test'):
             mean.add(results, mask)
@@ -179,7 +179,7 @@ class Run:
 
     def summarize(self, state) -> dict:
         """The method's numbers about its memory, on the host."""
-        return jax.device_get(self._once('summarize', lambda: jax.jit(self.method.summarize))(state))
+        return jax.device_get(self.once('summarize', lambda: jax.jit(self.method.summarize))(state))
 
     def describe(self, state) -> dict[str, np.ndarray]:
         """The method's per-example values of the training split, [N] each, in index order."""
@@ -187,7 +187,7 @@ class Run:
         def call(state, batch, rng):
             return self.method.describe_example(state, batch)
 
-        function = self._once('describe', lambda: make_evaluate(call, self.mesh, self.feed.batch))
+        function = self.once('describe', lambda: make_evaluate(call, self.mesh, self.feed.batch))
         return self.collect(function, state, 'train')
 
     def collect(self, function, state, split: str) -> dict[str, np.ndarray]:

@@ -82,7 +82,7 @@ class Scores:
     def __init__(self, run: Run, train):
         self._run, test = run, run.config.evaluation
         self.extractor = Extractor(test.extractor, run, train) if test.extractor else None
-        self._real, self._compiled = {}, {}
+        self._real = {}
 
     @property
     def protocol(self) -> str:
@@ -91,14 +91,16 @@ class Scores:
 
     def _over(self, name: str, images_of, variables, split: str):
         """The extractor's results on images_of(variables, batch) over a split."""
-        if name not in self._compiled:
 
-            def call(variables, batch, rng):
-                own, extractor_variables = variables
-                return self.extractor(extractor_variables, images_of(own, batch))
+        def call(variables, batch, rng):
+            own, extractor_variables = variables
+            return self.extractor(extractor_variables, images_of(own, batch))
 
-            self._compiled[name] = make_evaluate(call, self._run.mesh, self._run.feed.batch)
-        return self._run.collect(self._compiled[name], (variables, self.extractor.variables), split)
+        return self._run.collect(self._evaluate(name, call), (variables, self.extractor.variables), split)
+
+    def _evaluate(self, name: str, call):
+        """`call` as a function over batches, compiled once."""
+        return self._run.once(f'scores {name}', lambda: make_evaluate(call, self._run.mesh, self._run.feed.batch))
 
     def _statistics(self, split: str):
         if split not in self._real:
@@ -109,19 +111,16 @@ class Scores:
     def generated(self, state, rng, count: int):
         """The extractor's results on `count` images of the prior."""
         run, size = self._run, self._run.config.train.eval_batch_size
-        if 'generated' not in self._compiled:
 
-            def call(state, variables, rng):
-                images = run.method.generate(state, size, rng=rng)
-                return self.extractor(variables, jax.lax.with_sharding_constraint(images, sharded(run.mesh)))
+        def call(state, variables, rng):
+            images = run.method.generate(state, size, rng=rng)
+            return self.extractor(variables, jax.lax.with_sharding_constraint(images, sharded(run.mesh)))
 
-            self._compiled['generated'] = jax.jit(call, out_shardings=replicated(run.mesh))
+        function = run.once('scores generated', lambda: jax.jit(call, out_shardings=replicated(run.mesh)))
         parts = []
         for i in range(-(-count // size)):
             run.check()
-            parts.append(
-                jax.device_get(self._compiled['generated'](state, self.extractor.variables, jax.random.fold_in(rng, i)))
-            )
+            parts.append(jax.device_get(function(state, self.extractor.variables, jax.random.fold_in(rng, i))))
         return {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
 
     def measure(self, state) -> dict[str, float]:
@@ -157,13 +156,10 @@ class Scores:
             return batch['image'], method.reconstruct(state, batch['image'])
 
         if 'generate' in method.abilities():
-            if 'samples' not in self._compiled:
-                self._compiled['samples'] = jax.jit(generate, out_shardings=replicated(run.mesh))
-            shown['generated'] = self._compiled['samples'](state, run.eval_rng)
+            samples = run.once('scores samples', lambda: jax.jit(generate, out_shardings=replicated(run.mesh)))
+            shown['generated'] = samples(state, run.eval_rng)
         if 'reconstruct' in method.abilities():
-            if 'pairs' not in self._compiled:
-                self._compiled['pairs'] = make_evaluate(reconstruct, run.mesh, run.feed.batch)
-            function = self._compiled['pairs']
+            function = self._evaluate('pairs', reconstruct)
             with run.feed.examples('test', run.config.train.eval_batch_size) as sources:
                 source, mask = next(iter(sources))
                 both = jax.device_get(function(state, source, run.eval_rng))
@@ -171,11 +167,8 @@ class Scores:
         return {name: np.round(255 * np.asarray(jax.device_get(x))).astype(np.uint8) for name, x in shown.items()}
 
     def _probe(self, state) -> float:
-        if 'codes' not in self._compiled:
+        def call(state, batch, rng):
+            return {'codes': self._run.method.encode(state, batch['image']), 'labels': batch['label']}
 
-            def call(state, batch, rng):
-                return {'codes': self._run.method.encode(state, batch['image']), 'labels': batch['label']}
-
-            self._compiled['codes'] = make_evaluate(call, self._run.mesh, self._run.feed.batch)
-        train, test = (self._run.collect(self._compiled['codes'], state, split) for split in ('train', 'test'))
+        train, test = (self._run.collect(self._evaluate('codes', call), state, split) for split in ('train', 'test'))
         return metrics.linear_probe_accuracy(train['codes'], train['labels'], test['codes'], test['labels'])

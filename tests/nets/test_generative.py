@@ -187,7 +187,7 @@ def test_a_sliced_dcgan_computes_what_the_masked_one_does(part):
         ('dcgan', {'widths': (4, 4, 4)}, 'widths of 3 layers halves a side of 28 pixels 3 times'),
         ('dcgan', {'widths': (4, 0)}, 'net.widths is (4, 0)'),
         ('dcgan', {'trunk_norm': 'layer'}, "net.trunk_norm is 'layer'; allowed: batch, spectral, none"),
-        ('resnet_gan', {'trunk_widths': (4,) * 3, 'widths': (4, 4)}, 'net.trunk_widths of 3 blocks'),
+        ('resnet_gan', {'trunk_widths': (4,) * 3, 'widths': (4, 4)}, 'net.trunk_widths of 3 layers'),
     ],
 )
 def test_impossible_families_are_refused_in_one_line(name, options, message):
