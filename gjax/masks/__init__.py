@@ -9,7 +9,7 @@ from gjax.masks.channels import (
     mask_channels,
     slice_channels,
 )
-from gjax.masks.pytree import apply, count, dense, is_nested, sparsity, sparsity_report
+from gjax.masks.pytree import apply, count, dense, is_nested, path_name, sparsity, sparsity_report
 from gjax.masks.scores import SCOPES, grasp, keep_highest, magnitude, random_like, snip
 from gjax.masks.ticket import pack, unpack
 
@@ -29,6 +29,7 @@ __all__ = [
     'magnitude',
     'mask_channels',
     'pack',
+    'path_name',
     'random_like',
     'slice_channels',
     'snip',

@@ -1,6 +1,6 @@
 """Channel masks and physical slicing: structured early-bird tickets (You et al. 2020, arXiv:1909.11957).
 
-A channel group (`gjax.nets.autoencoder.ChannelGroup`) is a normalisation layer and every axis, of whatever parameter, along
+A channel group (`gjax.nets.channels.ChannelGroup`) is a normalisation layer and every axis, of whatever parameter, along
 which its channels lie. A channel mask is {group name: bool [C]}.
 """
 
@@ -62,10 +62,6 @@ def largest_distance(history):
     return jnp.max(hamming(history[:, None], history[None]))
 
 
-def _selector(slot, mask):
-    return np.tile(np.asarray(mask), slot.tiles)
-
-
 def mask_channels(params, groups, masks) -> dict:
     """Parameters in which dropped channels are silent: scale and offset 0, hence 0 after the activation too."""
     for group in groups:
@@ -91,8 +87,9 @@ def slice_channels(params, batch_stats, groups, masks) -> tuple[dict, dict]:
         stats = {name: value[keep] for name, value in get(batch_stats, group.norm).items()}
         batch_stats = put(batch_stats, group.norm, stats)
         for slot in group.slots:
-            value = jnp.compress(_selector(slot, keep), get(params, slot.path), axis=slot.axis)
-            params = put(params, slot.path, value)
+            value = get(params, slot.path)
+            selected = np.tile(keep, value.shape[slot.axis] // keep.size)
+            params = put(params, slot.path, jnp.compress(selected, value, axis=slot.axis))
     return params, batch_stats
 
 

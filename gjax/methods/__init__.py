@@ -17,6 +17,7 @@ METHODS = (
     'autoencoder',
     'gan',
     'lottery_tickets',
+    'early_bird',
 )
 
 __all__ = ['METHODS', 'DataInfo', 'Method', 'Stage', 'State', 'build', 'defaults']

@@ -120,11 +120,13 @@ class Generative:
         return {'index': batch['index']}
 
     def summarize(self, state: State) -> dict[str, jax.Array]:
-        """The share of pruned weights, over all players and of each."""
-        if not jax.tree.leaves(state.masks):
-            return {}
+        """The number of parameters but for pruned ones, and the share of those, over all players and of each."""
+        kept, total = masks.count(state.masks)
+        found = {'parameters': sum(leaf.size for leaf in jax.tree.leaves(state.params)) - (total - kept)}
+        if not total:
+            return found
         each = {f'sparsity/{player}': masks.sparsity(tree) for player, tree in state.masks.items()}
-        return {'sparsity': masks.sparsity(state.masks), **each}
+        return found | {'sparsity': masks.sparsity(state.masks), **each}
 
     def summarize_examples(self, examples) -> dict[str, float]:
         """Numbers for results.json from `describe_example`; none by default."""

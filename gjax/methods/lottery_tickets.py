@@ -12,20 +12,16 @@ encoder's trunk.
 """
 
 import dataclasses
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from gjax import masks, nets
-from gjax.methods.autoencoder import Autoencoder
-from gjax.methods.base import Stage, State, restart_optimizer
+from gjax import masks
+from gjax.methods.base import Stage, State
 from gjax.methods.classifier import positive
-from gjax.methods.gan import GAN
-from gjax.methods.generative import GenerativeEvaluation
+from gjax.methods.tickets import MODELS, Tickets, check_items
 
-MODELS = ('ae', 'vae', 'gan')
 SCOPES = ('together', 'each', 'layer')
 CONTROLS = ('random', 'reinit', 'no_rewind', 'one_shot', 'snip', 'grasp')
 # What a VAE's player is in a GAN, and the other way round; of encoder and discriminator the trunk is shared.
@@ -69,14 +65,22 @@ def _random_masks(ticket, rng):
     return {p: m if m is None else masks.random_like(m, rng=key) for (p, m), key in pairs}
 
 
+def _pair(setting: str) -> tuple[str, str]:
+    """(key, value) of 'KEY=VALUE'; ValueError for anything else."""
+    key, equals, value = setting.partition('=')
+    if not (key and equals):
+        raise ValueError(f"method.transfer_settings has {setting!r}; allowed: 'KEY=VALUE'")
+    return key, value
+
+
 def _counterpart(tree: dict, player: str):
     """What belongs to `player`, or to what it is in another model."""
     return tree.get(player, tree.get(COUNTERPARTS[player]))
 
 
 @dataclasses.dataclass(frozen=True)
-class LotteryTickets:
-    """IMP with late rewinding; the first fields are the model's own (see `Autoencoder` and `GAN`).
+class LotteryTickets(Tickets):
+    """IMP with late rewinding; `Tickets` has the model's own options.
 
     model: 'ae', 'vae' or 'gan'. prune: share of the survivors that each round removes. rounds: their number; 0 trains the
     dense model alone. rewind_epochs: k, the time of theta_k. scope: see `smaller_masks`. components: the players that are
@@ -89,25 +93,10 @@ class LotteryTickets:
 
     transfer_to: 'ae', 'vae' or 'gan': stages, named after it, that train that model dense, with the ticket ('ticket'), with
     the ticket's mask on its own initialisation ('reinit') and with a random mask of the same sparsity in each layer on the
-    ticket's weights ('random'). transfer_learning_rate, transfer_b1: of these stages; 0 for the config's. trained: the model
-    of this stage ('' for `model`); set by the stages themselves.
+    ticket's weights ('random'). transfer_round: whose ticket; 0 for the last one's. transfer_settings: config keys of these
+    stages, each as 'KEY=VALUE'. trained: the model of this stage ('' for `model`); set by the stages themselves.
     """
 
-    NETS: ClassVar[dict] = nets.FAMILIES
-    EVALUATION: ClassVar[type] = GenerativeEvaluation
-
-    net: object
-    optimizer: object
-    info: object
-    evaluation: GenerativeEvaluation
-    model: str = 'vae'
-    ema: float = 0.0
-    beta: float = 1.0
-    reconstruction: str = 'bernoulli'
-    loss: str = 'non_saturating'
-    critic_steps: int = 1
-    penalty: float = 0.0
-    clip: float = 0.0
     prune: float = 0.2
     rounds: int = 10
     rewind_epochs: float = 1.0
@@ -117,16 +106,14 @@ class LotteryTickets:
     controls: tuple = ()
     control_rounds: tuple = ()
     transfer_to: str = ''
-    transfer_learning_rate: float = 0.0
-    transfer_b1: float = 0.0
+    transfer_round: int = 0
+    transfer_settings: tuple = ()
     trained: str = ''
 
     def __post_init__(self):
+        super().__post_init__()
         others = ('', *(m for m in MODELS if m != self.model))
-        choices = {'model': MODELS, 'scope': SCOPES, 'transfer_to': others, 'trained': ('', *MODELS)}
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f'method.{name} is {getattr(self, name)!r}; allowed: {", ".join(allowed)}')
+        self.check_choices(scope=SCOPES, transfer_to=others, trained=('', *MODELS))
         positive('method.rounds', self.rounds)
         positive('method.rewind_epochs', self.rewind_epochs)
         if not 0 < self.prune < 1:
@@ -135,14 +122,16 @@ class LotteryTickets:
             raise ValueError(f'method.rewind_epochs is {self.rewind_epochs}, which leaves nothing to train; allowed: less')
         if self.transfer_to and not self.rounds:
             raise ValueError(f'method.rounds is 0; allowed with method.transfer_to={self.transfer_to!r}: at least 1')
-        players = tuple(self._trainer(self.model).modules())
-        for name, values, allowed in (('components', self.components, players), ('controls', self.controls, CONTROLS)):
-            for value in values:
-                if value not in allowed:
-                    raise ValueError(f'method.{name} has {value!r}; allowed: {", ".join(allowed)}')
+        players = tuple(self.method_of(self.model).modules())
+        check_items('components', self.components, players)
+        check_items('controls', self.controls, CONTROLS)
         for number in self.control_rounds:
             if not isinstance(number, int) or not 1 <= number <= self.rounds:
                 raise ValueError(f'method.control_rounds has {number!r}; allowed: 1..{self.rounds}, the rounds')
+        if not 0 <= self.transfer_round <= self.rounds:
+            raise ValueError(f'method.transfer_round is {self.transfer_round}; allowed: 0..{self.rounds}')
+        for setting in self.transfer_settings:
+            _pair(setting)
         for layer in self.protect:
             if layer.partition('/')[0] not in players:
                 raise ValueError(f'method.protect has {layer!r}; allowed: PLAYER/LAYER with {", ".join(players)}')
@@ -150,21 +139,7 @@ class LotteryTickets:
     @property
     def trainer(self):
         """The method of the model that this stage trains."""
-        return self._trainer(self.trained or self.model)
-
-    def _trainer(self, model):
-        common = {
-            'net': self.net,
-            'optimizer': self.optimizer,
-            'info': self.info,
-            'evaluation': self.evaluation,
-            'ema': self.ema,
-        }
-        if model == 'gan':
-            options = {name: getattr(self, name) for name in ('loss', 'critic_steps', 'penalty', 'clip')}
-            return GAN(**common, **options)
-        options = {name: getattr(self, name) for name in ('beta', 'reconstruction')}
-        return Autoencoder(**common, variational=model == 'vae', **options)
+        return self.method_of(self.trained or self.model)
 
     @property
     def rewind_step(self) -> int:
@@ -179,10 +154,8 @@ class LotteryTickets:
             parents = {'one_shot': 'dense', 'snip': '', 'grasp': ''}
             chain += [Stage(f'{names[number]}_{c}', parents.get(c, names[number])) for c in self.controls]
         if self.transfer_to:
-            changes = {'method.trained': self.transfer_to}
-            changes |= {'optimizer.learning_rate': self.transfer_learning_rate} if self.transfer_learning_rate else {}
-            changes |= {'optimizer.b1': self.transfer_b1} if self.transfer_b1 else {}
-            kinds = {'dense': '', 'ticket': names[-1], 'reinit': names[-1], 'random': names[-1]}
+            changes = {'method.trained': self.transfer_to} | dict(_pair(setting) for setting in self.transfer_settings)
+            kinds = {'dense': ''} | dict.fromkeys(('ticket', 'reinit', 'random'), names[self.transfer_round or -1])
             chain += [Stage(f'{self.transfer_to}_{kind}', parent, changes) for kind, parent in kinds.items()]
         return tuple(chain)
 
@@ -220,7 +193,8 @@ class LotteryTickets:
             return self.transferred(control, state, parent, rng)
         share = remaining(self.prune, int(name.removeprefix('round')))
         if control in ('snip', 'grasp'):
-            return self._start(state, self._sensitive(control, state, batch, share, rng), state, 0)
+            scores = self.sensitivity(control, state, batch, rng=rng)
+            return self.start(state, smaller_masks(state.masks, scores, share, self.scope), state, 0)
         if control in ('', 'one_shot'):
             ticket = smaller_masks(parent.masks, masks.magnitude(parent.params), share, self.scope)
         elif control == 'random':
@@ -228,15 +202,15 @@ class LotteryTickets:
         else:
             ticket = parent.masks
         if control == 'reinit':
-            return self._start(state, ticket, self.init(rng, batch), 0)
+            return self.start(state, ticket, self.init(rng, batch), 0)
         if control == 'no_rewind':
-            return self._start(state, ticket, state, 0)
+            return self.start(state, ticket, state, 0)
         return self.rewound(state, ticket, parent.memory['rewind'])
 
     def rewound(self, state: State, ticket, kept) -> State:
         """m theta_k at step k: the start of a round."""
         state = state.replace(batch_stats=kept['batch_stats'], memory={**state.memory, 'rewind': kept})
-        return self._start(state, ticket, state.replace(params=kept['params']), self.rewind_step)
+        return self.start(state, ticket, state.replace(params=kept['params']), self.rewind_step)
 
     def transferred(self, kind: str, state: State, parent: State, rng) -> State:
         """The start of another model from the masks and theta_k of `parent`; what the parent lacks is dense and new."""
@@ -249,25 +223,7 @@ class LotteryTickets:
             for part in ('params', 'batch_stats'):
                 moved[part] = {p: transplant(new, _counterpart(kept[part], p)) for p, new in getattr(state, part).items()}
             state = state.replace(**moved)
-        return self._start(state, ticket, state, 0)
-
-    def _start(self, state, ticket, weights: State, step: int):
-        """`state` with the masks `ticket` on the parameters of `weights`, at `step`, its optimisers fresh."""
-        trainer = self.trainer
-        params = {p: masks.apply(ticket[p], weights.params[p]) for p in state.params}
-        optimizers = {p: restart_optimizer(self.optimizer, params[p], trainer.updates(p, step)) for p in params}
-        memory = state.memory | ({'ema': params[trainer.DECODER]} if self.ema else {})
-        return state.replace(
-            step=jnp.asarray(step, jnp.int32), params=params, opt_state=optimizers, masks=ticket, memory=memory
-        )
-
-    def _sensitive(self, control, state, batch, share, rng):
-        """The masks of SNIP or GraSP at theta_0, from one batch."""
-        score = masks.snip if control == 'snip' else masks.grasp
-        scores = {}
-        for players, loss in self.trainer.sensitivity_losses(state, batch, rng=rng):
-            scores |= score(loss, {player: state.params[player] for player in players})
-        return smaller_masks(state.masks, scores, share, self.scope)
+        return self.start(state, ticket, state, 0)
 
     def step(self, state, batch):
         rewind = state.memory['rewind']
@@ -275,33 +231,6 @@ class LotteryTickets:
         kept = {'params': state.params, 'batch_stats': state.batch_stats}
         rewind = lax.cond(state.step == self.rewind_step, lambda: kept, lambda: rewind)
         return state.replace(memory={**state.memory, 'rewind': rewind}), metrics
-
-    def abilities(self):
-        return self.trainer.abilities()
-
-    def generate(self, state, count, *, rng):
-        return self.trainer.generate(state, count, rng=rng)
-
-    def encode(self, state, images):
-        return self.trainer.encode(state, images)
-
-    def reconstruct(self, state, images):
-        return self.trainer.reconstruct(state, images)
-
-    def evaluate(self, state, batch, *, rng):
-        return self.trainer.evaluate(state, batch, rng=rng)
-
-    def final_evaluate(self, state, batch, *, rng):
-        return self.trainer.final_evaluate(state, batch, rng=rng)
-
-    def describe_example(self, state, batch):
-        return self.trainer.describe_example(state, batch)
-
-    def summarize(self, state):
-        return self.trainer.summarize(state)
-
-    def summarize_examples(self, examples):
-        return self.trainer.summarize_examples(examples)
 
 
 METHOD = LotteryTickets

@@ -12,6 +12,8 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from gjax.nets.channels import ChannelGroup
+
 TRUNK_NORMS = ('batch', 'spectral', 'none')
 
 
@@ -41,24 +43,6 @@ class Headed(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class Slot:
-    """One axis of one parameter along which `channels` lie, `tiles` times over (the last index runs fastest)."""
-
-    path: tuple[str, ...]
-    axis: int
-    tiles: int = 1
-
-
-@dataclasses.dataclass(frozen=True)
-class ChannelGroup:
-    """Channels that exist together: a normalisation layer's, with the slots of all parameters that they index."""
-
-    name: str
-    norm: tuple[str, ...]
-    slots: tuple[Slot, ...]
-
-
-@dataclasses.dataclass(frozen=True)
 class Family:
     """The options that all families share, and the modules they give.
 
@@ -74,6 +58,18 @@ class Family:
     def __post_init__(self):
         if self.trunk_norm not in TRUNK_NORMS:
             raise ValueError(f'net.trunk_norm is {self.trunk_norm!r}; allowed: {", ".join(TRUNK_NORMS)}')
+
+    def decoder_channels(self) -> tuple[ChannelGroup, ...]:
+        """The decoder's channels that a batch normalisation scales, in order; none by default."""
+        return ()
+
+    def trunk_channels(self) -> tuple[ChannelGroup, ...]:
+        """The same of encoders and of discriminators with batch normalisation (their head included)."""
+        return ()
+
+    def channel_sizes(self) -> dict[str, tuple[int, ...]]:
+        """The options that say how many channels there are, in full."""
+        return {}
 
     def decoder(self) -> nn.Module:
         """Codes [B, latent] to image logits [B, H, W, C], float32: pixels are their sigmoid (tanh's range, shifted)."""

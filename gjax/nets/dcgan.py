@@ -7,7 +7,8 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from gjax.nets.autoencoder import ChannelGroup, Family, Slot, apply_layer, check_widths
+from gjax.nets.autoencoder import Family, apply_layer, check_widths
+from gjax.nets.channels import group
 from gjax.nets.layers import BatchNorm, Conv, ConvTranspose
 
 _init = nn.initializers.normal(0.02)
@@ -74,25 +75,21 @@ class DCGAN(Family):
     def trunk(self, norm):
         return DCGANTrunk(tuple(self.trunk_widths or self.widths), norm, self.dtype)
 
-    def decoder_channels(self) -> tuple[ChannelGroup, ...]:
-        """The normalised channels of `decoder()`, in order."""
-        pixels = (self.image_shape[0] >> len(self.widths)) * (self.image_shape[1] >> len(self.widths))
-        groups = []
-        for i in range(len(self.widths)):
-            norm = (f'BatchNorm_{i}', 'BatchNorm_0')
-            before = Slot(('Dense_0', 'kernel'), 1, pixels) if i == 0 else Slot((f'ConvTranspose_{i - 1}', 'kernel'), 3)
-            slots = (before, Slot((f'ConvTranspose_{i}', 'kernel'), 2))
-            groups.append(ChannelGroup(f'widths[{len(self.widths) - 1 - i}]', norm, slots))
+    def decoder_channels(self):
+        count, groups = len(self.widths), []
+        for i in range(count):
+            before = (f'ConvTranspose_{i - 1}',) if i else ('Dense_0',)
+            name, after = f'widths[{count - 1 - i}]', (f'ConvTranspose_{i}',)
+            groups.append(group(name, (f'BatchNorm_{i}',), before, after, dense=(('Dense_0',),)))
         return tuple(groups)
 
-    def trunk_channels(self) -> tuple[ChannelGroup, ...]:
-        """The normalised channels of an encoder or of a discriminator with batch normalisation, in order."""
-        widths = self.trunk_widths or self.widths
-        pixels = (self.image_shape[0] >> len(widths)) * (self.image_shape[1] >> len(widths))
-        groups = []
-        for i in range(1, len(widths)):
-            norm = ('trunk', f'BatchNorm_{i - 1}', 'BatchNorm_0')
-            last = i == len(widths) - 1
-            after = Slot(('head', 'kernel'), 0, pixels) if last else Slot(('trunk', f'Conv_{i + 1}', 'kernel'), 2)
-            groups.append(ChannelGroup(f'trunk_widths[{i}]', norm, (Slot(('trunk', f'Conv_{i}', 'kernel'), 3), after)))
+    def trunk_channels(self):
+        count, groups = len(self.trunk_widths or self.widths), []
+        for i in range(1, count):
+            after = ('trunk', f'Conv_{i + 1}') if i < count - 1 else ('head',)
+            norm, before = ('trunk', f'BatchNorm_{i - 1}'), ('trunk', f'Conv_{i}')
+            groups.append(group(f'trunk_widths[{i}]', norm, before, after, dense=(('head',),)))
         return tuple(groups)
+
+    def channel_sizes(self):
+        return {'widths': tuple(self.widths), 'trunk_widths': tuple(self.trunk_widths or self.widths)}

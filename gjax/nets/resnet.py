@@ -6,15 +6,20 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from gjax.nets.channels import ChannelGroup, group
 from gjax.nets.layers import BatchNorm, Conv, global_average_pool, standardize
 
 
 class PreActBlock(nn.Module):
-    """BN-ReLU-conv3-BN-ReLU-conv3 plus shortcut; a 1x1 convolution of the activated input where the shape changes."""
+    """BN-ReLU-conv3-BN-ReLU-conv3 plus shortcut; a 1x1 convolution of the activated input where the shape changes.
+
+    inner: channels between the two 3x3 convolutions; 0 for `width`.
+    """
 
     width: int
     stride: int = 1
     dtype: Any = jnp.float32
+    inner: int = 0
 
     @nn.compact
     def __call__(self, features, *, train: bool):
@@ -22,44 +27,84 @@ class PreActBlock(nn.Module):
         shortcut = features
         if self.stride != 1 or features.shape[-1] != self.width:
             shortcut = Conv(self.width, (1, 1), self.stride, use_bias=False, dtype=self.dtype)(activated)
-        out = Conv(self.width, strides=self.stride, padding=1, use_bias=False, dtype=self.dtype)(activated)
+        inner = self.inner or self.width
+        out = Conv(inner, strides=self.stride, padding=1, use_bias=False, dtype=self.dtype)(activated)
         out = nn.relu(BatchNorm(dtype=self.dtype)(out, train=train))
         return Conv(self.width, padding=1, use_bias=False, dtype=self.dtype)(out) + shortcut
 
 
+def block_shapes(blocks: Sequence[int], width: int) -> list[tuple[int, int]]:
+    """(width, stride) of every block of groups of so many blocks: each group but the first doubles the one and halves the
+    image."""
+    return [(width * 2**group, 2 if group > 0 and i == 0 else 1) for group, count in enumerate(blocks) for i in range(count)]
+
+
+def pre_activation_channels(shapes, stem: int) -> tuple[ChannelGroup, ...]:
+    """The channels inside every `PreActBlock` of these (width, stride), after a stem of so many channels."""
+    groups, before = [], stem
+    for i, (width, stride) in enumerate(shapes):
+        block, first = (f'PreActBlock_{i}',), int(stride != 1 or before != width)  # the shortcut is Conv_0
+        norm, layers = (*block, 'BatchNorm_1'), [(*block, f'Conv_{first + k}') for k in range(2)]
+        groups.append(group(f'inner[{i}]', norm, *layers))
+        before = width
+    return tuple(groups)
+
+
+def check_inner(inner: Sequence[int], count: int) -> None:
+    """ValueError unless there are none or `count` of them."""
+    if len(inner) not in (0, count):
+        raise ValueError(f'net.inner is {inner!r}; allowed: () or {count} numbers')
+
+
 class PreActResNet(nn.Module):
-    """[B, H, W, C] in [0, 1] to float32 logits [B, K]; the defaults are ResNet-18 for 32x32, with a 3x3 stem."""
+    """[B, H, W, C] in [0, 1] to float32 logits [B, K]; the defaults are ResNet-18 for 32x32, with a 3x3 stem.
+
+    inner: channels between the convolutions of every block; () for the block's width.
+    """
 
     num_classes: int
     blocks: Sequence[int] = (2, 2, 2, 2)
     width: int = 64
+    inner: Sequence[int] = ()
     dtype: Any = jnp.float32
+
+    def channels(self):
+        """The channels that can be cut out (`gjax.masks.slice_channels`): those inside the blocks."""
+        return pre_activation_channels(block_shapes(self.blocks, self.width), self.width)
+
+    def channel_sizes(self):
+        return {'inner': tuple(self.inner or (width for width, _ in block_shapes(self.blocks, self.width)))}
 
     @nn.compact
     def __call__(self, images, *, train: bool):
         channels = images.shape[-1]
         features = standardize(images, (0.5,) * channels, (0.5,) * channels)
         features = Conv(self.width, padding=1, use_bias=False, dtype=self.dtype)(features)
-        for group, count in enumerate(self.blocks):
-            for i in range(count):
-                stride = 2 if group > 0 and i == 0 else 1
-                features = PreActBlock(self.width * 2**group, stride, self.dtype)(features, train=train)
+        check_inner(self.inner, sum(self.blocks))
+        for i, (width, stride) in enumerate(block_shapes(self.blocks, self.width)):
+            inner = self.inner[i] if self.inner else 0
+            features = PreActBlock(width, stride, self.dtype, inner)(features, train=train)
         features = nn.relu(BatchNorm(dtype=self.dtype)(features, train=train))
         return nn.Dense(self.num_classes)(global_average_pool(features))
 
 
 class BottleneckBlock(nn.Module):
-    """conv1-conv3(stride)-conv1 with BN and a projected shortcut (He et al. 2015, arXiv:1512.03385, Fig. 5 right)."""
+    """conv1-conv3(stride)-conv1 with BN and a projected shortcut (He et al. 2015, arXiv:1512.03385, Fig. 5 right).
+
+    inner: channels after the first two; () for `width`.
+    """
 
     width: int
     stride: int = 1
     dtype: Any = jnp.float32
+    inner: Sequence[int] = ()
 
     @nn.compact
     def __call__(self, features, *, train: bool):
-        out = Conv(self.width, (1, 1), padding=0, use_bias=False, dtype=self.dtype)(features)
+        first, second = self.inner or (self.width, self.width)
+        out = Conv(first, (1, 1), padding=0, use_bias=False, dtype=self.dtype)(features)
         out = nn.relu(BatchNorm(dtype=self.dtype)(out, train=train))
-        out = Conv(self.width, strides=self.stride, padding=1, use_bias=False, dtype=self.dtype)(out)
+        out = Conv(second, strides=self.stride, padding=1, use_bias=False, dtype=self.dtype)(out)
         out = nn.relu(BatchNorm(dtype=self.dtype)(out, train=train))
         out = Conv(4 * self.width, (1, 1), padding=0, use_bias=False, dtype=self.dtype)(out)
         out = BatchNorm(dtype=self.dtype)(out, train=train)
@@ -70,12 +115,28 @@ class BottleneckBlock(nn.Module):
 
 
 class ResNet50(nn.Module):
-    """ResNet with bottlenecks for 224-pixel images; [B, H, W, 3] in [0, 1] to float32 logits [B, K]."""
+    """ResNet with bottlenecks for 224-pixel images; [B, H, W, 3] in [0, 1] to float32 logits [B, K].
+
+    inner: channels after the first and the second convolution of every block, in this order; () for the block's width.
+    """
 
     num_classes: int
     blocks: Sequence[int] = (3, 4, 6, 3)
     width: int = 64
+    inner: Sequence[int] = ()
     dtype: Any = jnp.float32
+
+    def channels(self):
+        """The channels that can be cut out (`gjax.masks.slice_channels`): those inside the blocks."""
+        groups = []
+        for i in range(2 * sum(self.blocks)):
+            block, k = (f'BottleneckBlock_{i // 2}',), i % 2
+            groups.append(group(f'inner[{i}]', (*block, f'BatchNorm_{k}'), (*block, f'Conv_{k}'), (*block, f'Conv_{k + 1}')))
+        return tuple(groups)
+
+    def channel_sizes(self):
+        full = tuple(width for width, _ in block_shapes(self.blocks, self.width) for _ in range(2))
+        return {'inner': tuple(self.inner or full)}
 
     @nn.compact
     def __call__(self, images, *, train: bool):
@@ -83,8 +144,8 @@ class ResNet50(nn.Module):
         features = Conv(self.width, (7, 7), 2, 3, use_bias=False, dtype=self.dtype)(features)
         features = nn.relu(BatchNorm(dtype=self.dtype)(features, train=train))
         features = nn.max_pool(features, (3, 3), (2, 2), ((1, 1), (1, 1)))
-        for group, count in enumerate(self.blocks):
-            for i in range(count):
-                stride = 2 if group > 0 and i == 0 else 1
-                features = BottleneckBlock(self.width * 2**group, stride, self.dtype)(features, train=train)
+        check_inner(self.inner, 2 * sum(self.blocks))
+        for i, (width, stride) in enumerate(block_shapes(self.blocks, self.width)):
+            inner = tuple(self.inner[2 * i : 2 * i + 2])
+            features = BottleneckBlock(width, stride, self.dtype, inner)(features, train=train)
         return nn.Dense(self.num_classes)(global_average_pool(features))

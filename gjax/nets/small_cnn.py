@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from gjax.nets.channels import group
 from gjax.nets.layers import BatchNorm, Conv, global_average_pool, standardize
 
 
@@ -17,6 +18,19 @@ class SmallCNN(nn.Module):
     hidden: int = 64
     batch_norm: bool = True
     dtype: Any = jnp.float32
+
+    def channels(self):
+        """The channels that can be cut out (`gjax.masks.slice_channels`): all of the convolutions, with batch norm."""
+        if not self.batch_norm:
+            return ()
+        groups, last = [], len(self.widths) - 1
+        for i in range(len(self.widths)):
+            after = (f'Conv_{i + 1}',) if i < last else ('Dense_0',)
+            groups.append(group(f'widths[{i}]', (f'BatchNorm_{i}',), (f'Conv_{i}',), after, dense=(('Dense_0',),)))
+        return tuple(groups)
+
+    def channel_sizes(self):
+        return {'widths': tuple(self.widths)}
 
     @nn.compact
     def __call__(self, images, *, train: bool):

@@ -1,5 +1,6 @@
 """Wide residual networks (Zagoruyko & Komodakis 2016, arXiv:1605.07146) and the IAAT authors' modified WRN-32-10."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from gjax.nets.layers import BatchNorm, Conv, global_average_pool, standardize
-from gjax.nets.resnet import PreActBlock
+from gjax.nets.resnet import PreActBlock, block_shapes, check_inner, pre_activation_channels
 
 CIFAR_MEAN = (125.3 / 255, 123.0 / 255, 113.9 / 255)
 CIFAR_STD = (63.0 / 255, 62.1 / 255, 66.7 / 255)
@@ -20,22 +21,35 @@ def _blocks_per_group(depth: int, extra: int) -> int:
 
 
 class WideResNet(nn.Module):
-    """WRN-depth-width: [B, H, W, 3] in [0, 1] to float32 logits [B, K]; depth is 4 + 6 n."""
+    """WRN-depth-width: [B, H, W, 3] in [0, 1] to float32 logits [B, K]; depth is 4 + 6 n.
+
+    inner: channels between the convolutions of every block; () for the block's width.
+    """
 
     num_classes: int
     depth: int = 28
     width: int = 10
+    inner: Sequence[int] = ()
     dtype: Any = jnp.float32
+
+    def _shapes(self):
+        return block_shapes((_blocks_per_group(self.depth, 4),) * 3, 16 * self.width)
+
+    def channels(self):
+        """The channels that can be cut out (`gjax.masks.slice_channels`): those inside the blocks."""
+        return pre_activation_channels(self._shapes(), 16)
+
+    def channel_sizes(self):
+        return {'inner': tuple(self.inner or (width for width, _ in self._shapes()))}
 
     @nn.compact
     def __call__(self, images, *, train: bool):
-        count = _blocks_per_group(self.depth, 4)
+        shapes = self._shapes()
+        check_inner(self.inner, len(shapes))
         features = standardize(images, CIFAR_MEAN, CIFAR_STD)
         features = Conv(16, padding=1, use_bias=False, dtype=self.dtype)(features)
-        for group in range(3):
-            for i in range(count):
-                stride = 2 if group > 0 and i == 0 else 1
-                features = PreActBlock(16 * self.width * 2**group, stride, self.dtype)(features, train=train)
+        for i, (width, stride) in enumerate(shapes):
+            features = PreActBlock(width, stride, self.dtype, self.inner[i] if self.inner else 0)(features, train=train)
         features = nn.relu(BatchNorm(dtype=self.dtype)(features, train=train))
         return nn.Dense(self.num_classes)(global_average_pool(features))
 

@@ -167,7 +167,7 @@ class _Trace:
 
 
 def _train_and_evaluate(run: Run, chain: Chain, workdir: Path, checkpoints: Checkpointer, signals, scores, trace) -> dict:
-    config, main = run.config, processes.is_main()
+    config, main, started = run.config, processes.is_main(), time.monotonic()
     state = run.init()
     restored = checkpoints.restore_latest(state)
     step = 0
@@ -178,13 +178,15 @@ def _train_and_evaluate(run: Run, chain: Chain, workdir: Path, checkpoints: Chec
         step = int(state.step)
     parent = chain.parent(config.stage, workdir)
     record = logging.provenance(str(parent or '')) | {'resumed_at': step if restored else 0}
-    earlier, started = _earlier(workdir) if restored else {}, time.monotonic()
+    earlier = _earlier(workdir) if restored else {}
+    trained = evaluated = 0.0  # seconds: from the first state to the newest one, evaluations left out; of those
     speed = logging.Speed(config.train.batch_size, run.feed)
 
     def write_record():
         if main:
-            seconds = round(earlier.get('seconds', 0.0) + time.monotonic() - started, 1)
-            logging.write_json(workdir / 'run.json', record | earlier | speed.measured() | {'seconds': seconds})
+            spent = {'seconds': time.monotonic() - started, 'train_seconds': trained}
+            spent = {name: round(earlier.get(name, 0.0) + value, 1) for name, value in spent.items()}
+            logging.write_json(workdir / 'run.json', record | earlier | speed.measured() | spent)
 
     log = logging.RunLog(workdir, step) if main else logging.NoLog()
     name = (config.method.name, *([config.stage] if config.stage else []), f'seed {config.seed}')
@@ -195,6 +197,7 @@ def _train_and_evaluate(run: Run, chain: Chain, workdir: Path, checkpoints: Chec
             warnings.warn(f'the run is at step {step} already: there is nothing left to profile', stacklevel=3)
         trace.at(step)
         for state, stop, metrics in speed.timed(calls, step):
+            last, trained = stop == run.num_steps or run.done(state), time.monotonic() - started - evaluated
             _check_finite(metrics, step, checkpoints)
             bar.update(stop - step)
             step = stop
@@ -204,15 +207,17 @@ def _train_and_evaluate(run: Run, chain: Chain, workdir: Path, checkpoints: Chec
             logging.show(bar, means, timings)
             shared = {'epoch': step / run.info.steps_per_epoch, 'progress': step / run.num_steps}
             log.write(step, timings, **shared, **means)
-            if run.eval_every and (step % run.eval_every == 0 or step == run.num_steps):
+            if run.eval_every and (step % run.eval_every == 0 or last):
+                begun = time.monotonic()
                 values = run.evaluate(state) | run.summarize(state)
                 log.write(step, **shared, **{f'test/{name}': value for name, value in values.items()})
+                evaluated += time.monotonic() - begun
             stopped = signals.agree()
-            if step == run.num_steps or (run.checkpoint_every and step % run.checkpoint_every == 0) or stopped:
+            if last or (run.checkpoint_every and step % run.checkpoint_every == 0) or stopped:
                 write_record()
                 log.sync()
                 checkpoints.save(step, state)
-            if stopped and step < run.num_steps:
+            if stopped and not last:
                 checkpoints.wait()
                 raise _interrupted(signals, f'{signals.received.name} at step {step} of {run.num_steps}')
     checkpoints.wait()
@@ -228,7 +233,7 @@ def _train_and_evaluate(run: Run, chain: Chain, workdir: Path, checkpoints: Chec
             np.savez(stream, **examples)
     results = _content(config, step, run.final_metrics(state, examples))
     if scores:
-        results['metrics'] |= scores.measure(state)
+        results['metrics'] |= scores.measure(state) | {'step_flops': run.step_flops()}
         results['protocol'] = scores.protocol
         pictures = scores.pictures(state)
         if main:
@@ -246,7 +251,8 @@ def _earlier(workdir: Path) -> dict[str, float]:
         record = logging.read_json(workdir / 'run.json')
     except RunError:
         return {}
-    numbers = {key: record.get(key) for key in ('seconds', 'examples_per_second', 'data_wait_share')}
+    names = ('seconds', 'train_seconds', 'examples_per_second', 'data_wait_share')
+    numbers = {key: record.get(key) for key in names}
     return {k: v for k, v in numbers.items() if isinstance(v, int | float) and 0 <= v < float('inf')}
 
 

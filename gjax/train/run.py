@@ -147,13 +147,36 @@ class Run:
         Yields (state, step, metrics) after every compiled call: at the latest `steps_per_call` steps after the one before,
         and at every evaluation, checkpoint and step in `cuts`. metrics: every one as an array over the steps since.
         """
-        cadences = (self.steps_per_call, self.eval_every, self.checkpoint_every)
+        if self.done(state):
+            return
+        cadences = (self.steps_per_call, self.eval_every, self.checkpoint_every, self.info.steps_per_epoch * self.may_stop)
         stops = list(_stops(step, cadences, cuts, self.num_steps))
         counts = [stop - start for start, stop in itertools.pairwise([step, *stops])]
         with self.feed.chunks(step, counts) as sources:
             for stop, count, source in zip(stops, counts, sources, strict=True):
                 state, metrics = self.train(state, source, count)
                 yield state, stop, metrics
+                if self.done(state):
+                    return
+
+    @property
+    def may_stop(self) -> bool:
+        """Whether the method may end before the last step."""
+        return hasattr(self.method, 'done')
+
+    def done(self, state) -> bool:
+        """Whether the method ends here, before the last step."""
+        return self.may_stop and bool(self.once('done', lambda: jax.jit(self.method.done))(state))
+
+    def step_flops(self) -> float:
+        """Floating-point operations of one training step, as the compiler counts them in the program that it gets; 0.0 where
+        it does not say. A loop inside a step would count once."""
+        size, shape = self.config.train.batch_size, self.info.image_shape
+        batch = {'image': jax.ShapeDtypeStruct((size, *shape), jnp.float32)}
+        batch |= {name: jax.ShapeDtypeStruct((size,), jnp.int32) for name in ('label', 'index')}
+        state = jax.eval_shape(self.method.init, self.init_rng, self._example)
+        analysis = jax.jit(self.method.step).lower(state, batch).cost_analysis() or {}
+        return float(analysis.get('flops', 0.0))
 
     def train(self, state, source, count: int):
         """`count` <= steps_per_call steps: the new state, and every metric as an array [count]."""

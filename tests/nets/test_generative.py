@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from gjax import masks, nets
+from gjax import nets
 from gjax.nets.layers import conv_transpose2d
 
 SMALL = {
@@ -131,54 +131,6 @@ def test_spectral_norm_bounds_the_discriminator_and_its_state_is_explicit():
     scaled = {'params': jax.tree.map(lambda p: 7 * p if p.ndim > 1 else p, variables['params'])}
     same = net.apply({**variables, **scaled}, images, train=False)
     np.testing.assert_allclose(same, still, rtol=1e-4)
-
-
-def _channel_masks(groups, params, rng):
-    scores = masks.channel_scores(params, groups)
-    random = {
-        name: jax.random.uniform(key, s.shape)
-        for (name, s), key in zip(scores.items(), jax.random.split(rng, 9), strict=False)
-    }
-    return masks.channel_masks(random, 0.5)
-
-
-def _randomised(variables, rng):
-    """As after training: at their initial values scales and statistics would prove little."""
-    leaves, structure = jax.tree.flatten(variables)
-    keys = jax.random.split(rng, len(leaves))
-    return jax.tree.unflatten(
-        structure, [leaf + 0.3 * jax.random.uniform(k, leaf.shape) for leaf, k in zip(leaves, keys, strict=True)]
-    )
-
-
-@pytest.mark.parametrize('part', ['decoder', 'encoder', 'discriminator'])
-def test_a_sliced_dcgan_computes_what_the_masked_one_does(part):
-    shape, widths, latent = (16, 24, 2), (4, 8, 6), 5
-    family = nets.build('dcgan', image_shape=shape, latent=latent, widths=widths)
-    decoder = part == 'decoder'
-    module, groups = {
-        'decoder': (family.decoder(), family.decoder_channels()),
-        'encoder': (family.encoder(7), family.trunk_channels()),
-        'discriminator': (family.discriminator(), family.trunk_channels()),
-    }[part]
-    inputs = jax.random.uniform(jax.random.key(1), (3, latent) if decoder else (3, *shape))
-    variables = _randomised(_init(module, inputs), jax.random.key(2))
-    params, stats = variables['params'], variables['batch_stats']
-    keep = _channel_masks(groups, params, jax.random.key(3))
-    small_params, small_stats = masks.slice_channels(params, stats, groups, keep)
-    sizes = masks.kept(keep)
-    small_widths = [sizes.get(f'{"" if decoder else "trunk_"}widths[{i}]', width) for i, width in enumerate(widths)]
-    assert sum(small_widths) < sum(widths)
-    small = nets.build('dcgan', image_shape=shape, latent=latent, widths=tuple(small_widths))
-    small_module = {'decoder': small.decoder, 'encoder': lambda: small.encoder(7), 'discriminator': small.discriminator}[
-        part
-    ]()
-    masked = masks.mask_channels(params, groups, keep)
-    for train in (False, True):
-        arguments = {'train': train, **({'mutable': ['batch_stats']} if train else {})}
-        expected = module.apply({'params': masked, 'batch_stats': stats}, inputs, **arguments)
-        outputs = small_module.apply({'params': small_params, 'batch_stats': small_stats}, inputs, **arguments)
-        np.testing.assert_allclose(*((o[0] if train else o) for o in (outputs, expected)), atol=1e-5)
 
 
 @pytest.mark.parametrize(

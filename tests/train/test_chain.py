@@ -19,7 +19,8 @@ STAGES = ('dense', 'round01', 'round01_random', 'gan_dense', 'gan_ticket', 'gan_
 
 
 def _config(data, **changes):
-    options = {'method__controls': ('random',), 'method__transfer_to': 'gan', 'method__transfer_learning_rate': 0.02}
+    options = {'method__controls': ('random',), 'method__transfer_to': 'gan'}
+    options['method__transfer_settings'] = ('optimizer.learning_rate=0.02',)
     return tiny_config('lottery_tickets', data, stage='', **options, **changes)
 
 

@@ -1,0 +1,196 @@
+"""Early-bird tickets: when the search ends, what is cut out, and what the controls cost."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gjax import masks, methods
+from gjax.methods.base import DataInfo
+from gjax.methods.early_bird import penalise_scales
+from gjax.train.checkpoint import to_arrays
+
+INFO = DataInfo(num_classes=2, num_examples=16, steps_per_epoch=2, num_steps=20, image_shape=(8, 8, 1))
+OPTIONS = {'name': 'early_bird', 'channels': 0.5, 'history': 3, 'controls': ('random', 'reinit', 'snip', 'grasp')}
+
+
+def _build(net=(), optimizer=(), **options):
+    config = {
+        'method': OPTIONS | options,
+        'net': {'name': 'dcgan', 'latent': 3, 'widths': (6, 8), **dict(net)},
+        'optimizer': {'name': 'adam', 'learning_rate': 0.01, **dict(optimizer)},
+        'evaluation': {},
+    }
+    return methods.build(config, INFO)
+
+
+def _batch(seed=0):
+    images = jax.random.uniform(jax.random.key(seed), (8, 8, 8, 1))
+    return {'image': images, 'label': jnp.zeros(8, jnp.int32), 'index': jnp.arange(8, dtype=jnp.int32)}
+
+
+def _init(method):
+    return jax.jit(method.init)(jax.random.key(0), _batch())
+
+
+def _train(method, state, steps):
+    step = jax.jit(method.step)
+    for i in range(steps):
+        state, _ = step(state, _batch(i))
+        if method.done(state):
+            break
+    return state
+
+
+def _assert_equal(first, second):
+    first, second = to_arrays(first), to_arrays(second)
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        np.testing.assert_array_equal(second[name], value, err_msg=name)
+
+
+def test_the_penalty_is_the_gradient_of_the_scales_l1_norm():
+    params = {'norm': {'scale': jnp.asarray([-2.0, 0.5]), 'bias': jnp.ones(2)}, 'conv': {'kernel': jnp.ones((2, 2))}}
+    penalty = penalise_scales(0.3)
+    zero = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = penalty.update(zero, penalty.init(params), params)
+    expected = jax.grad(lambda p: 0.3 * jnp.abs(p['norm']['scale']).sum())(params)
+    _assert_equal(updates, expected)
+
+
+def test_a_strong_penalty_shrinks_the_scales_of_the_search_alone():
+    sgd, sums = {'name': 'sgd', 'learning_rate': 1e-3, 'momentum': 0.0}, {}
+    for phase in ('', 'search'):
+        method = _build(optimizer=sgd, phase=phase, gamma_l1=100.0, distance=1e-6, history=9)
+        state = _train(method, _init(method), 4)
+        leaves = jax.tree_util.tree_flatten_with_path(state.params)[0]
+        sums[phase] = sum(float(jnp.abs(leaf).sum()) for path, leaf in leaves if path[-1].key == 'scale')
+    assert sums['search'] < 0.8 * sums['']
+
+
+def _scripted(scales):
+    """The states of a search whose decoder's first scales were set to these, one row an epoch."""
+    method = _build(phase='search', distance=0.2)
+    state, step = _init(method), jax.jit(method.step)
+    for i, row in enumerate(scales):
+        for k in range(2):
+            params = masks.channels.put(state.params, ('decoder', 'BatchNorm_0', 'BatchNorm_0', 'scale'), jnp.asarray(row))
+            state, _ = step(state.replace(params=params), _batch(2 * i + k))
+        yield method, state
+
+
+def test_the_search_ends_when_the_last_masks_agree():
+    still = [1.0, 1.0, 1.0, 1.0, 1e-6, 1e-6, 1e-6, 1e-6]
+    moved = still[::-1]
+    ends = []
+    for method, state in _scripted([still, still, moved, moved, moved, moved]):
+        ends.append(bool(method.done(state)))
+        distances = np.asarray(method.summarize(state)['mask_distance'])
+    assert ends == [False, False, False, False, True, True]  # the first three that agree are epochs 3 to 5
+    assert distances.shape == (10, 10)
+    assert distances[0, 2] > 0.2 >= distances[2, 4]
+    np.testing.assert_array_equal(distances, distances.T)
+
+
+@pytest.fixture(scope='module', params=['vae', 'gan', pytest.param('resnet', marks=pytest.mark.slow)])
+def searched(request):
+    """(options, the search's method, its last state)."""
+    net, model = (), request.param
+    if model == 'resnet':
+        net, model = (
+            {'name': 'resnet_gan', 'widths': (4, 6), 'trunk_widths': (4, 6), 'plain': 1, 'trunk_norm': 'batch'},
+            'vae',
+        )
+    options = {'model': model, 'distance': 1.0, 'ema': 0.9}
+    method = _build(net, phase='search', **options)
+    return net, options, method, _train(method, _init(method), 20)
+
+
+def _small(searched):
+    """The method of the ticket's stage, and its new state."""
+    net, options, method, state = searched
+    sizes = {key.removeprefix('net.'): value for key, value in method.derive('early_bird', state).items()}
+    small = _build({**dict(net), **sizes}, **options)
+    return small, _init(small)
+
+
+def test_the_ticket_is_the_search_without_the_masked_channels(searched):
+    _, _, method, state = searched
+    assert int(state.step) == 6  # any three masks are close enough
+    ticket = method.ticket(state)
+    drawn = np.asarray(state.memory['drawn'])[2]
+    np.testing.assert_array_equal(np.concatenate([m for own in ticket.values() for m in own.values()]), drawn)
+    assert drawn.sum() < drawn.size
+    small, new = _small(searched)
+    first = small.begin('early_bird', new, state, _batch(), rng=jax.random.key(1))
+    assert int(first.step) == int(first.memory['began']) == 6
+    masked = {p: masks.mask_channels(state.params[p], groups, ticket[p]) for p, groups in method.groups().items()}
+    wide = state.replace(params=state.params | masked, memory={**state.memory, 'ema': masked[method.trainer.DECODER]})
+    for run, own in ((small, first), (method, wide)):
+        images = run.generate(own, 5, rng=jax.random.key(2))
+        if run is small:
+            expected = images
+    np.testing.assert_allclose(images, expected, atol=1e-5)
+    after = _train(small, first, 2)
+    assert int(after.step) == 8
+    assert int(small.summarize(after)['parameters']) < int(method.summarize(state)['parameters'])
+
+
+def test_controls(searched):
+    net, options, _, state = searched
+    small, new = _small(searched)
+    first = small.begin('early_bird', new, state, _batch(), rng=jax.random.key(1))
+    random = small.begin('early_bird_random', new, state, _batch(), rng=jax.random.key(1))
+    assert jax.tree.map(jnp.shape, random.params) == jax.tree.map(jnp.shape, first.params)
+    assert any((a != b).any() for a, b in zip(*map(jax.tree.leaves, (random.params, first.params)), strict=True))
+    _assert_equal(small.begin('early_bird_reinit', new, state, _batch(), rng=jax.random.key(1)), new)
+    sparse = _build(net, phase='sparse', **options)
+    dense = _init(sparse)
+    per_weight = sparse.flops_per_weight()
+
+    def cost(tree, count):
+        leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+        return sum(per_weight.get(masks.path_name(path), 0.0) * float(count(leaf)) for path, leaf in leaves)
+
+    share = 6 / INFO.num_steps
+    budget = share * cost(dense.params, jnp.size) + (1 - share) * cost(first.params, jnp.size)
+    for criterion in ('snip', 'grasp'):
+        pruned = sparse.begin(criterion, dense, first, _batch(), rng=jax.random.key(1))
+        assert 0.97 * budget <= cost(pruned.masks, jnp.sum) <= budget
+        _assert_equal(pruned.params, {p: masks.apply(pruned.masks[p], dense.params[p]) for p in dense.params})
+
+
+def test_a_search_that_draws_no_ticket_says_so():
+    method = _build(phase='search', distance=1e-9)
+    state = _init(method)
+    with pytest.raises(ValueError, match=r'drew no early-bird ticket in 10 epochs; allowed: a larger method.distance'):
+        method.derive('early_bird', state)
+
+
+def test_stages():
+    stages = {stage.name: (stage.parent, stage.overrides, stage.derived) for stage in _build().stages()}
+    assert stages == {
+        'dense': ('', {}, False),
+        'search': ('', {'method.phase': 'search'}, False),
+        'early_bird': ('search', {}, True),
+        'early_bird_random': ('search', {}, True),
+        'early_bird_reinit': ('search', {}, True),
+        'snip': ('early_bird', {'method.phase': 'sparse'}, False),
+        'grasp': ('early_bird', {'method.phase': 'sparse'}, False),
+    }
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        ({'channels': 1.0}, 'method.channels is 1.0; allowed: 0 < channels < 1'),
+        ({'history': 10}, r'method.history is 10; allowed: 2..9'),
+        ({'distance': 0.0}, 'method.distance is 0.0'),
+        ({'controls': ('one_shot',)}, "method.controls has 'one_shot'; allowed: random, reinit, snip, grasp"),
+        ({'phase': 'dense'}, "method.phase is 'dense'"),
+        ({'net': {'name': 'mlp', 'widths': (3,)}}, "net.name is 'mlp'; allowed for early_bird: dcgan, resnet_gan"),
+    ],
+)
+def test_bad_options_are_refused_in_one_line(options, message):
+    with pytest.raises(ValueError, match=message):
+        _build(**options)
