@@ -7,6 +7,8 @@ which its channels lie. A channel mask is {group name: bool [C]}.
 import jax.numpy as jnp
 import numpy as np
 
+from gjax.masks.scores import SCOPES
+
 
 def get(tree, path):
     """The leaf or subtree of nested dicts at a path of keys."""
@@ -27,18 +29,23 @@ def channel_scores(params, groups) -> dict:
     return {group.name: jnp.abs(get(params, group.norm)['scale']) for group in groups}
 
 
-def channel_masks(scores, pruned, *, at_least: int = 1) -> dict:
-    """Masks that drop the `pruned` share of all channels with the lowest scores, over all groups together.
+def channel_masks(scores, pruned, *, scope: str = 'global', at_least: int = 1) -> dict:
+    """Masks that drop the `pruned` share of the channels, those with the lowest scores.
 
     Args:
       scores: {group: float [C]}.
       pruned: in [0, 1): round(pruned * channels) are dropped.
+      scope: 'global' ranks all groups together, 'layer' each alone.
       at_least: so many channels of each group stay, its highest, whatever their rank: a group without any would cut the
         network in two.
 
     Returns:
       {group: bool [C]}.
     """
+    if scope not in SCOPES:
+        raise ValueError(f'the scope is {scope!r}; allowed: {", ".join(SCOPES)}')
+    if scope == 'layer':
+        return {name: channel_masks({name: s}, pruned, at_least=at_least)[name] for name, s in scores.items()}
     total = sum(score.size for score in scores.values())
     drop = round(pruned * total)
     every = jnp.concatenate(list(scores.values()))

@@ -27,6 +27,7 @@ from gjax.methods.tickets import Tickets, check_items
 from gjax.nets.channels import narrowed
 from gjax.nets.flops import flops_per_weight, forward_flops
 
+SCOPES = {'together': 'global', 'layer': 'layer'}
 CONTROLS = ('random', 'reinit', 'snip', 'grasp')
 
 
@@ -48,14 +49,16 @@ def _sizes(tree, count=jnp.size) -> dict[str, int]:
 class EarlyBird(Tickets):
     """The search, the slice and the training of what is left; `Tickets` has the model's own options.
 
-    channels: the share of the normalised channels, of all players together, that is cut out. gamma_l1: weight of the L1
-    penalty during the search. distance: the bound. history: how many masks must be so close, one an epoch. controls: see the
-    module. phase: 'search' or 'sparse' (weights under masks); set by the stages themselves.
+    channels: the share of the normalised channels that is cut out. scope: 'together' ranks those of all layers and players
+    in one list, 'layer' every layer's in its own. gamma_l1: weight of the L1 penalty during the search. distance: the bound.
+    history: how many masks must be so close, one an epoch. controls: see the module. phase: 'search' or 'sparse' (weights
+    under masks); set by the stages themselves.
     """
 
     NETS: ClassVar[dict] = {name: nets.FAMILIES[name] for name in ('dcgan', 'resnet_gan')}
 
     channels: float = 0.7
+    scope: str = 'together'
     gamma_l1: float = 1e-4
     distance: float = 0.1
     history: int = 5
@@ -64,7 +67,7 @@ class EarlyBird(Tickets):
 
     def __post_init__(self):
         super().__post_init__()
-        self.check_choices(phase=('', 'search', 'sparse'))
+        self.check_choices(scope=SCOPES, phase=('', 'search', 'sparse'))
         check_items('controls', self.controls, CONTROLS)
         positive('method.gamma_l1', self.gamma_l1)
         positive('method.distance', self.distance, zero=False)
@@ -120,12 +123,12 @@ class EarlyBird(Tickets):
         return state.replace(memory=memory)
 
     def _channel_masks(self, state: State) -> dict:
-        """{(player, group): bool [C]}: the smallest |gamma| of all players together are dropped."""
+        """{(player, group): bool [C]}: the smallest |gamma| are dropped."""
         scores = {}
         for player, groups in self.groups().items():
             own = masks.channel_scores(state.params[player], groups)
             scores |= {(player, name): score for name, score in own.items()}
-        return masks.channel_masks(scores, self.channels)
+        return masks.channel_masks(scores, self.channels, scope=SCOPES[self.scope])
 
     def _joined(self, chosen: dict):
         return jnp.concatenate(list(chosen.values()))
@@ -148,7 +151,7 @@ class EarlyBird(Tickets):
         """Whether the run ends here: the ticket is drawn."""
         return state.memory['found'] if self.phase == 'search' else jnp.zeros((), bool)
 
-    def ticket(self, searched: State) -> dict:
+    def drawn(self, searched: State) -> dict:
         """{player: {group: bool [C]}}: the last mask of a search."""
         row = np.asarray(searched.memory['drawn'])[int(searched.step) // self.info.steps_per_epoch - 1]
         found, start = {}, 0
@@ -165,7 +168,7 @@ class EarlyBird(Tickets):
                 'a shorter method.history, more epochs'
             )
         kept = {}
-        for chosen in self.ticket(searched).values():
+        for chosen in self.drawn(searched).values():
             kept |= masks.kept(chosen)
         return {f'net.{option}': sizes for option, sizes in narrowed(self.net.channel_sizes(), kept).items()}
 
@@ -175,7 +178,7 @@ class EarlyBird(Tickets):
             return state
         if stage in ('snip', 'grasp'):
             return self.sparse_start(state, self.sensitivity(stage, state, batch, rng=rng), parent)
-        ticket = self.ticket(parent)
+        ticket = self.drawn(parent)
         if stage == 'early_bird_random':
             keys = iter(jax.random.split(rng, sum(map(len, ticket.values()))))
             ticket = {p: {g: jax.random.permutation(next(keys), m) for g, m in own.items()} for p, own in ticket.items()}

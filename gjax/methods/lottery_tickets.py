@@ -225,6 +225,12 @@ class LotteryTickets(Tickets):
             state = state.replace(**moved)
         return self.start(state, ticket, state, 0)
 
+    def ticket(self, state: State) -> tuple[dict, dict]:
+        """({'params': masks}, {'params': m theta_k, 'batch_stats': theirs}): all that it takes to train the ticket again."""
+        kept = state.memory['rewind']
+        params = {player: masks.apply(state.masks[player], kept['params'][player]) for player in kept['params']}
+        return {'params': state.masks}, {**kept, 'params': params}
+
     def step(self, state, batch):
         rewind = state.memory['rewind']
         state, metrics = self.trainer.step(state, batch)

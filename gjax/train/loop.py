@@ -17,6 +17,7 @@ from gjax.train.checkpoint import Checkpointer
 from gjax.train.errors import Interrupted, NonFiniteError, RunError
 from gjax.train.run import Run
 from gjax.train.scores import Scores
+from gjax.train.tickets import save_ticket
 from gjax.train.workdir import MACHINE_KEYS, check_same_config, open_workdir
 
 
@@ -233,12 +234,14 @@ def _train_and_evaluate(run: Run, chain: Chain, workdir: Path, checkpoints: Chec
             np.savez(stream, **examples)
     results = _content(config, step, run.final_metrics(state, examples))
     if scores:
-        results['metrics'] |= scores.measure(state) | {'step_flops': run.step_flops()}
+        results['metrics'] |= scores.measure(state)
         results['protocol'] = scores.protocol
         pictures = scores.pictures(state)
         if main:
             with logging.whole_file(workdir / 'images.npz') as stream:
                 np.savez(stream, **pictures)
+    if main and hasattr(run.method, 'ticket'):
+        save_ticket(workdir / 'ticket.npz', *run.method.ticket(jax.device_get(state)))
     write_record()
     if main:
         logging.write_json(workdir / 'results.json', results)

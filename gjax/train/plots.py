@@ -211,6 +211,29 @@ def against_remaining(lines: dict[str, list[dict]], label: str):
     return figure
 
 
+def layer_sparsity(layers: dict[str, list[float]]):
+    """Bars: the share of each layer's weights that is left, mean and spread over seeds."""
+    figure, (axis,) = _axes(width=6.4, height=1.0 + 0.3 * len(layers))
+    values = [100 * (1 - np.asarray(seeds)) for seeds in layers.values()]
+    places = np.arange(len(layers))
+    axis.barh(places, [v.mean() for v in values], xerr=[v.std(ddof=min(1, len(v) - 1)) for v in values], capsize=2)
+    axis.set_yticks(places, [_label(name) for name in layers])
+    axis.invert_yaxis()
+    axis.set(xlabel='weights left (%)', xlim=(0, None))
+    return figure
+
+
+def mask_distances(distances):
+    """The distances [T, T] between the masks of any two epochs, as colours."""
+    figure, (axis,) = _axes(width=4.4, height=3.6)
+    axis.grid(visible=False)
+    ends = (0.5, len(distances) + 0.5)
+    image = axis.imshow(distances, cmap='viridis', vmin=0, extent=(*ends, *ends[::-1]))
+    figure.colorbar(image, label='Hamming distance')
+    axis.set(xlabel='epoch', ylabel='epoch')
+    return figure
+
+
 def image_rows(rows: dict[str, np.ndarray]):
     """Named rows of images, uint8 [N, H, W, C] with C of 1 or 3."""
     count = max(len(images) for images in rows.values())

@@ -20,6 +20,8 @@ from gjax.train.workdir import MACHINE_KEYS
 _DAMAGED = (RunError, OSError, ValueError, RecursionError)
 _MARKUP = re.compile(r'[\\|`*~$\[\]]|(?<![^\W_])_|_(?![^\W_])')  # GitHub lets snake_case be
 _COSTS = {'seconds': 'wall time (s)', 'examples_per_second': 'examples/s', 'data_wait_share': 'share waiting for data'}
+# Metrics that compare only under one protocol: one extractor, one number of samples.
+DISTANCES = ('frechet_distance', 'reconstruction_frechet_distance', 'inception_score')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Entry:
     examples_per_second: float | None = None
     data_wait_share: float | None = None
     devices: tuple[str, ...] = ()
+    protocol: str = ''
     metrics: dict[str, float] = dataclasses.field(default_factory=dict)
     lines: tuple[dict, ...] = ()
 
@@ -133,7 +136,12 @@ def _results(path: Path) -> dict:
         return {}
     results = _read(path)
     _check(_is_count(results.get('step')) and isinstance(results.get('metrics'), dict))
-    return {'step': results['step'], 'metrics': _numbers(results['metrics'])}
+    _check(isinstance(results.get('protocol', ''), str))
+    return {
+        'step': results['step'],
+        'metrics': _numbers(results['metrics']),
+        'protocol': results.get('protocol', ''),
+    }
 
 
 def read_run(directory: Path) -> Entry:
@@ -207,6 +215,17 @@ def _used(runs: list[Entry]) -> tuple[list[Entry], str]:
     return (complete, '') if complete else ([run for run in runs if not run.damaged], '*')
 
 
+def check_protocols(runs) -> tuple[list[str], list[str]]:
+    """(protocols, the metrics that depend on them) of runs given as (protocol, metrics): where there are several protocols,
+    those metrics do not compare."""
+    found, dependent = [], set()
+    for protocol, metrics in runs:
+        if own := {name for name in metrics if name.split('/')[-1] in DISTANCES}:
+            found.append(protocol or 'an unknown extractor')
+            dependent |= own
+    return sorted(set(found)), sorted(dependent)
+
+
 def choose_columns(groups: dict[str, list[Entry]], metrics=()) -> tuple[list[str], list[str]]:
     """The metrics to show and those left out.
 
@@ -215,8 +234,9 @@ def choose_columns(groups: dict[str, list[Entry]], metrics=()) -> tuple[list[str
       metrics: names; default the ten that most groups have, without families of more than three that differ in a number.
 
     Raises:
-      RunError: no run has a metric of that name.
+      RunError: no run has a metric of that name, or runs measured it by different extractors or numbers of samples.
     """
+    used = [run for runs in groups.values() for run in _used(runs)[0]]
     counts = collections.Counter(m for runs in groups.values() for m in {m for r in _used(runs)[0] for m in r.metrics})
     known = sorted(counts, key=lambda metric: (-counts[metric], metric))
     for metric in metrics:
@@ -224,12 +244,20 @@ def choose_columns(groups: dict[str, list[Entry]], metrics=()) -> tuple[list[str
             raise RunError(
                 f'there is no metric {plots.printable(metric)!r}; known: {_listed(known, plots.printable) or "none"}'
             )
+    protocols, measured = check_protocols([(run.protocol, run.metrics) for run in used])
+    for metric in measured if len(protocols) > 1 else ():
+        if metric in metrics:
+            raise RunError(
+                f'{plots.printable(metric)} does not compare: it was measured as {_listed(protocols, plots.printable, 4)}; '
+                'allowed: runs of one extractor and one number of samples'
+            )
+        known.remove(metric)
     if metrics:
         return list(dict.fromkeys(metrics)), []
     family = {metric: re.sub(r'[0-9]+(\.[0-9]+)?', '#', metric) for metric in known}
     sizes = collections.Counter(family.values())
     columns = [metric for metric in known if sizes[family[metric]] <= 3][:10]
-    return columns, [metric for metric in known if metric not in columns]
+    return columns, [metric for metric in sorted(counts) if metric not in columns]
 
 
 def _listed(names: list[str], show, limit: int = 30) -> str:

@@ -220,9 +220,12 @@ class Run:
         return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
     def final_metrics(self, state, examples) -> dict[str, float]:
-        """The numbers of results.json: final test means, the curve one radius a name, and summaries of the memory."""
+        """The numbers of results.json: final test means, the curve one radius a name, summaries of the memory, and of
+        generative methods, whose steps have no loops, what a step costs."""
         metrics = self.evaluate(state, final=True)
         for eps, value in zip(self.config.evaluation.get('curve', ()), metrics.pop('accuracy_curve', ()), strict=True):
             metrics[f'accuracy_at_{eps:.4f}'] = value
         summary = {k: float(v) for k, v in self.summarize(state).items() if np.ndim(v) == 0}
+        if hasattr(self.method, 'abilities'):
+            summary['step_flops'] = self.step_flops()
         return metrics | summary | self.method.summarize_examples(examples)

@@ -16,7 +16,7 @@ from gjax.train import logging
 from gjax.train.errors import RunError
 from gjax.train.jobs import Job, run_jobs
 from gjax.train.plots import save as save_figure
-from gjax.train.report import escape
+from gjax.train.report import check_protocols, escape
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,6 +193,10 @@ def _conclude(study: Study, scale: str, directories, workdir: Path) -> dict:
     """The metrics of all runs, the claims judged, the figures drawn."""
     results = collect(directories)
     metrics = {run: {seed: r['metrics'] for seed, r in seeds.items()} for run, seeds in results.items()}
+    for run, seeds in results.items():
+        protocols, _ = check_protocols([(r.get('protocol', ''), r['metrics']) for r in seeds.values()])
+        if len(protocols) > 1:
+            raise RunError(f'the distances of {run} do not compare: they were measured as {", ".join(protocols[:4])}')
     for run, by_seed in study.derive(directories).items():
         for seed, values in by_seed.items():
             metrics[run][seed] = metrics[run][seed] | values

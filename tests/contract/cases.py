@@ -29,11 +29,14 @@ CASES = {
     'gan': {'name': 'gan'},
     'wgan_gp': {'name': 'gan', 'loss': 'wasserstein', 'penalty': 1.0, 'critic_steps': 2},
     'lottery_tickets': {'name': 'lottery_tickets', 'model': 'vae', 'beta': 0.1, 'rounds': 1, 'rewind_epochs': 0.6},
+    'early_bird': {'name': 'early_bird', 'model': 'vae', 'beta': 0.1, 'history': 2, 'distance': 1e-9},
 }
+STAGES = {'lottery_tickets': 'dense', 'early_bird': 'search'}  # of these, which one the battery runs
 # Other options of methods that another case has: among the slow tests.
-VARIANTS = ('mixup', 'adversarial_training_train_update', 'iaat_eval_reuse', 'autoencoder', 'wgan_gp')
+VARIANTS = ('mixup', 'adversarial_training_train_update', 'iaat_eval_reuse', 'autoencoder', 'wgan_gp', 'early_bird')
 # Cases that do not classify: their networks are pairs.
-GENERATIVE = {'autoencoder': 'batch', 'vae': 'batch', 'gan': 'spectral', 'wgan_gp': 'none', 'lottery_tickets': 'batch'}
+GENERATIVE = {'gan': 'spectral', 'wgan_gp': 'none'}
+GENERATIVE |= dict.fromkeys(('autoencoder', 'vae', 'lottery_tickets', 'early_bird'), 'batch')
 
 # Overrides that put every attack into an l2 ball, where its path is a continuous function of the gradient.
 L2 = {
@@ -67,7 +70,7 @@ def tiny_config(case: str, data_name: str, **overrides) -> ml_collections.Config
         config.net.update(name='small_cnn', widths=(4, 8), hidden=8)
         config.evaluation.update(eps=EPS, steps=3, restarts=2, quick_steps=2, curve=(2 / 255, EPS), curve_steps=2)
     config.method.update(CASES[case])
-    config.stage = 'dense' if case == 'lottery_tickets' else ''
+    config.stage = STAGES.get(case, '')
     configs.complete(config)
     config.lock()
     for key, value in overrides.items():

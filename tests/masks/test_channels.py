@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +17,14 @@ def test_the_lowest_channels_of_all_groups_go():
     np.testing.assert_array_equal(keep['a'], [False, True, True])
     np.testing.assert_array_equal(keep['b'], [False, True])
     assert masks.kept(keep) == {'a': 2, 'b': 1}
+
+
+def test_each_group_alone():
+    keep = masks.channel_masks(SCORES, 0.5, scope='layer')
+    np.testing.assert_array_equal(keep['a'], [False, True, False])
+    np.testing.assert_array_equal(keep['b'], [False, True])
+    with pytest.raises(ValueError, match="the scope is 'each'; allowed: global, layer"):
+        masks.channel_masks(SCORES, 0.5, scope='each')
 
 
 def test_no_group_loses_all_its_channels():

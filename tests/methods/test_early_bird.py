@@ -117,7 +117,7 @@ def _small(searched):
 def test_the_ticket_is_the_search_without_the_masked_channels(searched):
     _, _, method, state = searched
     assert int(state.step) == 6  # any three masks are close enough
-    ticket = method.ticket(state)
+    ticket = method.drawn(state)
     drawn = np.asarray(state.memory['drawn'])[2]
     np.testing.assert_array_equal(np.concatenate([m for own in ticket.values() for m in own.values()]), drawn)
     assert drawn.sum() < drawn.size

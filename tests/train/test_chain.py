@@ -13,6 +13,7 @@ from gjax.train.chain import Chain
 from gjax.train.checkpoint import Checkpointer, to_arrays
 from gjax.train.errors import RunError
 from gjax.train.loop import evaluate_run, train_and_evaluate
+from gjax.train.tickets import load_ticket
 from tests.contract.cases import tiny_config
 
 STAGES = ('dense', 'round01', 'round01_random', 'gan_dense', 'gan_ticket', 'gan_reinit', 'gan_random')
@@ -88,6 +89,28 @@ def test_a_ticket_goes_to_another_model_layer_for_layer(whole):
             np.testing.assert_array_equal(value, ticket[name], err_msg=name)
 
 
+def test_a_ticket_is_a_small_file_that_gives_back_masks_and_weights(whole, tmp_path):
+    config, _, folder = whole
+    state = _last_state(config, 'round01', folder)
+    path = folder / 'round01' / 'ticket.npz'
+    ticket, values = load_ticket(path)
+    params = {p: masks.apply(state.masks[p], state.memory['rewind']['params'][p]) for p in state.params}
+    for name, value in to_arrays(params).items():
+        np.testing.assert_array_equal(to_arrays(values['params'])[name], value, err_msg=name)
+    for name, value in to_arrays(state.masks).items():
+        np.testing.assert_array_equal(to_arrays(ticket['params'])[name], value, err_msg=name)
+    chain = Chain(config)
+    module = chain.main.method.trainer.modules()['decoder']
+    variables = {'params': values['params']['decoder'], 'batch_stats': values['batch_stats']['decoder']}
+    assert module.apply(variables, np.zeros((2, 3), np.float32), train=False).shape == (2, 8, 8, 1)
+    (tmp_path / 'ticket.npz').write_bytes(path.read_bytes()[:300])
+    with pytest.raises(RunError, match=r'ticket.npz is damaged'):
+        load_ticket(tmp_path / 'ticket.npz')
+    np.savez(tmp_path / 'other.npz', values=np.zeros(3))
+    with pytest.raises(RunError, match=r'other.npz cannot be read: this is no ticket'):
+        load_ticket(tmp_path / 'other.npz')
+
+
 def test_an_interrupted_chain_goes_on_bit_for_bit(whole, tmp_path, monkeypatch):
     config, results, folder = whole
     train, calls = loop.Run.train, []
@@ -119,6 +142,73 @@ def test_a_stage_can_be_trained_and_evaluated_alone(whole, tmp_path):
     assert evaluate_run(tmp_path / 'round01')['metrics'] == pytest.approx(alone['metrics'])
     configs.override(own, {'stage': 'round01_random'})
     assert train_and_evaluate(own, tmp_path / 'round01_random')['metrics'] == _own(results, 'round01_random')
+
+
+@pytest.fixture(scope='module')
+def early(toy, tmp_path_factory):
+    """(config, results, folder) of a chain whose search ends early and whose next stage is smaller."""
+    folder = tmp_path_factory.mktemp('early')
+    np.savez(folder / 'toy.npz', **toy)
+    options = {
+        'method__history': 2,
+        'method__distance': 1.0,
+        'method__channels': 0.5,
+        'method__controls': ('random', 'snip'),
+    }
+    config = tiny_config('early_bird', f'npz:{folder}/toy.npz', stage='', **options)
+    return config, train_and_evaluate(config, folder / 'whole'), folder / 'whole'
+
+
+def test_a_search_ends_early_and_the_next_stage_is_smaller(early):
+    _, results, folder = early
+    read = {name: json.loads((folder / name / 'results.json').read_text()) for name in ('dense', 'search', 'early_bird')}
+    assert [read[name]['step'] for name in read] == [10, 6, 10]  # epochs of three steps
+    nets = {name: json.loads((folder / name / 'config.json').read_text())['net'] for name in read}
+    assert nets['search'] == nets['dense']
+    assert sum(nets['early_bird']['widths']) < sum(nets['dense']['widths'])
+    costs = {name: results['metrics'][f'{name}/step_flops'] for name in (*read, 'early_bird_random', 'snip')}
+    assert costs['early_bird'] == costs['early_bird_random'] < costs['dense'] == pytest.approx(costs['snip'], rel=0.05)
+    last = json.loads((folder / 'search/metrics.jsonl').read_text().splitlines()[-1])
+    assert last['step'] == 6
+    assert np.shape(last['test/mask_distance']) == (3, 3)
+    steps = [json.loads(line)['step'] for line in (folder / 'early_bird/metrics.jsonl').read_text().splitlines()]
+    assert min(steps) > 6
+    record = json.loads((folder / 'early_bird/run.json').read_text())
+    assert 0 < record['train_seconds'] <= record['seconds']
+
+
+def test_a_search_that_was_interrupted_ends_where_it_would_have(early, tmp_path, monkeypatch):
+    config, results, folder = early
+    train, calls = loop.Run.train, []
+
+    def stop(run, state, source, count):
+        calls.append(run.config.stage)
+        if calls.count('search') > 2:  # after step 4, which is saved
+            raise KeyboardInterrupt
+        return train(run, state, source, count)
+
+    monkeypatch.setattr(loop.Run, 'train', stop)
+    with pytest.raises(KeyboardInterrupt):
+        train_and_evaluate(config, tmp_path / 'again')
+    monkeypatch.setattr(loop.Run, 'train', train)
+    assert train_and_evaluate(config, tmp_path / 'again') == results
+    logs = [(path / 'search/metrics.jsonl').read_text() for path in (folder, tmp_path / 'again')]
+    assert logs[0] == logs[1]
+    for name in ('search', 'early_bird'):  # ended, but not yet evaluated
+        (tmp_path / 'again' / name / 'results.json').unlink()
+    (tmp_path / 'again' / 'results.json').unlink()
+    assert train_and_evaluate(config, tmp_path / 'again') == results
+
+
+def test_a_search_without_ticket_is_refused_in_one_line(early, tmp_path):
+    config, _, folder = early
+    own = configs.from_json(configs.to_json(config))
+    configs.override(own, {'method.distance': 1e-9})
+    shutil.copytree(folder / 'dense', tmp_path / 'early' / 'dense')
+    path = tmp_path / 'early/dense/config.json'
+    path.write_text(path.read_text().replace('"distance": 1.0', '"distance": 1e-09'))
+    with pytest.raises(ValueError, match='the search drew no early-bird ticket in 3 epochs; allowed: a larger'):
+        train_and_evaluate(own, tmp_path / 'early')
 
 
 def test_mistakes_are_refused_in_one_line(whole, tmp_path):

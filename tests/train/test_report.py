@@ -157,6 +157,22 @@ def test_default_columns_leave_out_curves_and_the_rarest(tmp_path):
     assert (tmp_path / 'out' / 'report.md').read_text() == before
 
 
+def test_distances_of_different_protocols_are_not_put_side_by_side(tmp_path):
+    names = {'a': 'first abc, 100 samples', 'b': 'first abc, 200 samples'}
+    for name, protocol in names.items():
+        metrics = {'loss': 1.0, 'frechet_distance': 3.0}
+        folder = _run(tmp_path / 'runs' / name, {'method': {'name': name}}, metrics)
+        (folder / 'results.json').write_text(json.dumps({'step': 1, 'metrics': metrics, 'protocol': protocol}))
+    text = report([tmp_path / 'runs'], tmp_path / 'out')
+    assert 'Left out: frechet_distance' in text
+    assert _rows(text)['a']['loss'] == '1'
+    with pytest.raises(
+        RunError, match='frechet_distance does not compare: it was measured as first abc, 100 samples, first'
+    ):
+        report([tmp_path / 'runs'], tmp_path / 'out', ('frechet_distance',))
+    assert _rows(report([tmp_path / 'runs/a'], tmp_path / 'out', ('frechet_distance',)))['a']['frechet_distance'] == '3'
+
+
 def test_text_is_escaped():
     assert escape('adversarial_training_at_32 (method.eps=0.2)') == 'adversarial_training_at_32 (method.eps=0.2)'
     assert escape('_a_ a__b _') == r'\_a\_ a\_\_b \_'
