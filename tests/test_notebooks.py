@@ -9,14 +9,43 @@ import pytest
 from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / 'colab').glob('*.ipynb'))
-SMALL = {'train.total_epochs': '2', 'evaluation.steps': '3', 'evaluation.restarts': '1', 'evaluation.curve_steps': '2'}
-SMALL |= {'net.widths': '(8, 8)', 'net.hidden': '16'}
+SMALL = {
+    'iaat': {
+        'train.total_epochs': '2',
+        'evaluation.steps': '3',
+        'evaluation.restarts': '1',
+        'evaluation.curve_steps': '2',
+        'net.widths': '(8, 8)',
+        'net.hidden': '16',
+    },
+    'lottery_tickets': {
+        'vae': {
+            'train.total_epochs': '2',
+            'method.rounds': '2',
+            'method.control_rounds': '(2,)',
+            'method.transfer_round': '2',
+            'method.transfer_settings': '("method.ema=0.9",)',
+            'evaluation.extractor': '',
+            'evaluation.probe': 'False',
+            'net.widths': '(4, 8)',
+        },
+        'early_bird': {
+            'train.total_epochs': '4',
+            'train.eval_every_epochs': '4',
+            'method.history': '2',
+            'method.distance': '1.0',
+            'evaluation.extractor': '',
+            'evaluation.probe': 'False',
+            'net.widths': '(4, 8, 8)',
+        },
+    },
+}
 
 
 @pytest.mark.filterwarnings('ignore')
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
 def test_it_runs_top_to_bottom(path, monkeypatch, tmp_path):
-    monkeypatch.setenv('GJAX_NOTEBOOK_SETTINGS', json.dumps(SMALL))
+    monkeypatch.setenv('GJAX_NOTEBOOK_SETTINGS', json.dumps(SMALL[path.stem]))
     monkeypatch.setenv('JAX_NUM_CPU_DEVICES', '1')
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=600, resources={'metadata': {'path': str(tmp_path)}}).execute()
