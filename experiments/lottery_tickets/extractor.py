@@ -5,12 +5,12 @@ gjax train --config=experiments/lottery_tickets/extractor.py:mnist5k --workdir=r
 
 from gjax.train.config import base_config
 
-SETS = ('mnist5k', 'digits', 'mnistm5k')
+METHODS = ('mnist5k', 'digits', 'mnistm5k', 'cifar10')
 
 
 def get_config(arg='mnist5k'):
-    if arg not in SETS:
-        raise ValueError(f'the argument is {arg!r}; allowed: {", ".join(SETS)}')
+    if arg not in METHODS:
+        raise ValueError(f'the argument is {arg!r}; allowed: {", ".join(METHODS)}')
     config = base_config()
     config.experiment = f'extractor {arg}'
     config.data.name = arg
@@ -22,4 +22,9 @@ def get_config(arg='mnist5k'):
     config.net.update(name='small_cnn', widths=(16, 32, 64), hidden=64)
     config.optimizer.update(name='adam', learning_rate=2e-3, schedule='cosine')
     config.evaluation.update(steps=1, restarts=1, quick_steps=1)
+    if arg == 'cifar10':
+        config.data.update(padding=4, flip=True)
+        config.train.update(batch_size=128, total_epochs=30, checkpoint_every_epochs=30)
+        config.net = {'name': 'preact_resnet18'}
+        config.optimizer.update(name='sgd', learning_rate=0.1, momentum=0.9, weight_decay=5e-4)
     return config

@@ -159,6 +159,7 @@ class TfdsRecords:
     split: str
     num_classes: int
     image_size: int
+    labelled: bool = True
 
     @functools.cached_property
     def _source(self):
@@ -179,7 +180,10 @@ class TfdsRecords:
         name = f'{self.name} {self.split}'
         try:
             examples = [self._source[int(row)] for row in rows]
-            images, labels = [e['image'] for e in examples], np.asarray([e['label'] for e in examples])
+            images, labels = (
+                [e['image'] for e in examples],
+                np.asarray([e['label'] if self.labelled else 0 for e in examples]),
+            )
         except Exception as error:
             reason = ' '.join(str(error).split())[:160]
             raise DataError(f'{name} is prepared but cannot be read ({reason}); prepare it again') from error
@@ -212,7 +216,7 @@ def tfds(name: str, data_dir: str | None, image_size: int = 0) -> Dataset:
       image_size: side to which images are resized; 0 keeps them.
 
     Raises:
-      DataError: not prepared there (the message has the command that prepares it), or without image and label.
+      DataError: not prepared there (the message has the command that prepares it), or without images.
     """
     directory = _tfds_directory(data_dir)
     try:
@@ -229,20 +233,24 @@ def tfds(name: str, data_dir: str | None, image_size: int = 0) -> Dataset:
             f'data.name is {name!r}, but {directory} holds no prepared TFDS set of that name; '
             f'run: pip install tensorflow && {prepare}'
         ) from error
-    if not {'image', 'label'} <= set(builder.info.features):
-        raise DataError(f'{name} has features {", ".join(builder.info.features)}; needed: image and label')
+    features = builder.info.features
+    if 'image' not in features:
+        raise DataError(f'{name} has features {", ".join(features)}; needed: image, and label where there are classes')
     splits = list(builder.info.splits) or ['train', 'test']
     test_name = next((s for s in ('test', 'validation') if s in splits), None)
     if 'train' not in splits or test_name is None:
         raise DataError(f'{name} has splits {", ".join(splits)}; needed: train, and test or validation')
-    label = builder.info.features['label']
-    if not hasattr(label, 'num_classes'):
-        raise DataError(f'{name} has a label of type {type(label).__name__}; needed: ClassLabel')
-    train, test = (TfdsRecords(name, str(directory), split, label.num_classes, image_size) for split in ('train', test_name))
+    labelled, classes = 'label' in features, 1  # all images of a set without labels are of one class
+    if labelled and not hasattr(features['label'], 'num_classes'):
+        raise DataError(f'{name} has a label of type {type(features["label"]).__name__}; needed: ClassLabel')
+    if labelled:
+        classes = features['label'].num_classes
+    options = (classes, image_size, labelled)
+    train, test = (TfdsRecords(name, str(directory), split, *options) for split in ('train', test_name))
     for records in (train, test):
         if not len(records):
             raise DataError(f'{name} {records.split} holds no examples; prepare it again')
-    return Dataset(name, train, test, label.num_classes, train.read([0]).images.shape[1:])
+    return Dataset(name, train, test, classes, train.read([0]).images.shape[1:])
 
 
 def nearest(name: str, known) -> str:

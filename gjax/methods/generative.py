@@ -15,8 +15,9 @@ from gjax.methods.classifier import positive
 class GenerativeEvaluation:
     """How samples and codes are scored after training.
 
-    extractor: the config of the classifier whose features the Fréchet distance compares, trained once and kept; '' for no
-    distance. samples: how many images are generated for it. probe: whether a linear classifier on the codes is fitted.
+    extractor: whose features the Fréchet distance compares: the config of a classifier, trained once and kept, or
+    'inception:FILE.npz', Inception-v3 with the weights in that file; '' for none. samples: how many images are generated for
+    it. probe: whether a linear classifier on the codes is fitted.
     """
 
     extractor: str = ''

@@ -12,13 +12,17 @@ import numpy as np
 import gjax
 from gjax import metrics
 from gjax.methods.classifier import PLAYER
+from gjax.nets import inception
 from gjax.nets.features import penultimate
 from gjax.train import config as configs
 from gjax.train import processes
 from gjax.train.checkpoint import Checkpointer
 from gjax.train.devices import replicated, sharded
 from gjax.train.errors import RunError
+from gjax.train.logging import read_arrays
 from gjax.train.run import Run, make_evaluate
+
+INCEPTION = 'inception:'
 
 
 def cache_dir() -> Path:
@@ -76,12 +80,37 @@ class Extractor:
         return {'features': features, 'probabilities': jax.nn.softmax(logits)}
 
 
+class InceptionExtractor:
+    """Inception-v3 with the weights of a local .npz file: the arrays of a torchvision state dict, by its names."""
+
+    def __init__(self, path: str):
+        arrays = read_arrays(Path(path))
+        try:
+            self.variables = inception.from_torch(arrays)
+        except ValueError as error:
+            raise RunError(f'evaluation.extractor is {INCEPTION + path!r}: {error}') from error
+        self.name = f'inception-v3 {hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]}'
+        self._net = inception.InceptionV3(self.variables['params']['fc']['bias'].size)
+
+    def __call__(self, variables, images) -> dict[str, jax.Array]:
+        """{'features': [B, 2048], 'probabilities': [B, K]}; pure."""
+        features, logits = self._net.apply(variables, images)
+        return {'features': features, 'probabilities': jax.nn.softmax(logits)}
+
+
+def find_extractor(spec: str, run: Run, train):
+    """The extractor that a config names: '' for none, 'inception:FILE.npz', or a config of a classifier."""
+    if spec.startswith(INCEPTION):
+        return InceptionExtractor(spec.removeprefix(INCEPTION))
+    return Extractor(spec, run, train) if spec else None
+
+
 class Scores:
     """The scores of one run's states; what they need of the data alone is computed once."""
 
     def __init__(self, run: Run, train):
         self._run, test = run, run.config.evaluation
-        self.extractor = Extractor(test.extractor, run, train) if test.extractor else None
+        self.extractor = find_extractor(test.extractor, run, train)
         self._real = {}
 
     @property
@@ -125,7 +154,7 @@ class Scores:
 
     def measure(self, state) -> dict[str, float]:
         """frechet_distance and inception_score of generated images (to the training split), reconstruction_frechet_distance
-        of the test split, linear_probe_accuracy of its codes: as far as the model and the config go."""
+        of the test split, linear_probe_accuracy of its codes: as far as the model, the data and the config go."""
         method, test, scores = self._run.method, self._run.config.evaluation, {}
         able = method.abilities()
         if self.extractor and 'generate' in able:
@@ -141,7 +170,7 @@ class Scores:
             rebuilt = self._over('reconstructed', reconstruct, state, 'test')['features']
             distance = metrics.frechet_distance(self._statistics('test'), metrics.gaussian_statistics(rebuilt))
             scores['reconstruction_frechet_distance'] = distance
-        if test.probe and 'encode' in able:
+        if test.probe and 'encode' in able and self._run.info.num_classes > 1:
             scores['linear_probe_accuracy'] = self._probe(state)
         return scores
 

@@ -151,12 +151,14 @@ import sys, tensorflow_datasets as tfds
 from gjax import data
 with tfds.testing.mock_data(num_examples=7):
     dataset = data.load('cifar10', sys.argv[1])
+    faces = data.load('celeb_a', sys.argv[1], image_size=64)  # without labels: one class
+assert faces.train.images.shape == (7, 64, 64, 3) and faces.num_classes == 1 and not faces.train.labels.any()
 assert dataset.train.images.shape == (7, 32, 32, 3) and dataset.num_classes == 10
 assert 'tensorflow' not in sys.modules
 """
 
 
-def test_cifar10_through_tfds_mock_data(tmp_path):
+def test_sets_with_and_without_labels_through_tfds_mock_data(tmp_path):
     subprocess.run([sys.executable, '-c', _MOCK, str(tmp_path)], check=True, timeout=300)
 
 

@@ -13,6 +13,7 @@ from gjax.train.loop import evaluate_run, train_and_evaluate
 from gjax.train.run import Run
 from gjax.train.scores import Extractor, cache_dir
 from tests.contract.cases import tiny_config
+from tests.inception import random_state_dict
 
 EXTRACTOR = """
 from tests.contract.cases import tiny_config
@@ -105,3 +106,27 @@ def test_an_extractor_of_other_images_is_refused_before_anything_is_trained(data
         train_and_evaluate(mismatched, tmp_path / 'run')
     assert not (tmp_path / 'run').exists()
     assert not (tmp_path / 'cache').exists()
+
+
+@pytest.mark.slow
+def test_inception_scores_by_the_weights_of_a_file(data, tmp_path):
+    file = tmp_path / 'weights.npz'
+    np.savez(file, **random_state_dict(7))
+    options = {'evaluation__extractor': f'inception:{file}', 'evaluation__samples': 24}
+    results = train_and_evaluate(tiny_config('gan', data[0], **options), tmp_path / 'gan')
+    assert results['protocol'].startswith('inception-v3 ')
+    assert results['protocol'].endswith(', 24 samples')
+    assert np.isfinite(results['metrics']['frechet_distance'])
+    assert 1 <= results['metrics']['inception_score'] <= 7
+
+
+def test_bad_inception_weights_are_refused_before_anything_is_trained(data, tmp_path):
+    def train(file):
+        train_and_evaluate(tiny_config('gan', data[0], evaluation__extractor=f'inception:{file}'), tmp_path / 'gan')
+
+    with pytest.raises(RunError, match=r'missing.npz is damaged and cannot be read'):
+        train(tmp_path / 'missing.npz')
+    np.savez(tmp_path / 'other.npz', weight=np.zeros(3))
+    with pytest.raises(RunError, match=r'other.npz.: these are not the weights of Inception-v3'):
+        train(tmp_path / 'other.npz')
+    assert not (tmp_path / 'gan').exists()
