@@ -1,9 +1,9 @@
 """Lottery tickets at the paper's scale: CelebA at 64 pixels; the models of cifar10.py with one more halving.
 
-  gjax train --config=experiments/lottery_tickets/celeba.py:dcgan --workdir=runs/dcgan --config.data.dir=~/tensorflow_datasets
+  gjax train --config=experiments/lottery_tickets/celeba.py:dcgan --workdir=runs/dcgan --config.data.dir=DATA
 
-Data: TFDS celeb_a in array_record format (without labels), its 178 x 218 pixels squeezed to 64 x 64. Without classes there is
-no classifier to train for distances, and no linear probe: give Inception-v3's weights (README.md) by
+Data: TFDS celeb_a in array_record format (without labels), its 178 x 218 pixels squeezed to 64 x 64. Without classes there
+is no classifier to train for distances and no linear probe: give Inception-v3's weights (README.md) by
 --config.evaluation.extractor=inception:FILE.npz, or see losses and samples alone.
 """
 

@@ -1,6 +1,6 @@
 """Lottery tickets at the paper's scale: CIFAR-10, the paper's models.
 
-  gjax train --config=experiments/lottery_tickets/cifar10.py:sngan --workdir=runs/sngan --config.data.dir=~/tensorflow_datasets
+  gjax train --config=experiments/lottery_tickets/cifar10.py:sngan --workdir=runs/sngan --config.data.dir=DATA
 
 Data: TFDS cifar10 in array_record format. Each config is a chain of a dense run, twenty-one rounds (99 % sparsity) and the
 controls: a pod's job, whose stages can be started one by one (`--config.stage=round03`). Settings from the sheet, which has

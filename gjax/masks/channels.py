@@ -86,17 +86,21 @@ def slice_channels(params, batch_stats, groups, masks) -> tuple[dict, dict]:
     Args:
       params, batch_stats: nested dicts.
       groups: the network's channel groups.
-      masks: {group name: bool [C]}, concrete.
+      masks: {group name: bool [C]}.
+
+    All must be concrete; the results are NumPy's, since each cut has shapes of its own to compile.
     """
+
+    def kept_of(tree, group, keep):
+        return put(tree, group.norm, {name: np.asarray(value)[keep] for name, value in get(tree, group.norm).items()})
+
     for group in groups:
         keep = np.asarray(masks[group.name])
-        params = put(params, group.norm, {name: value[keep] for name, value in get(params, group.norm).items()})
-        stats = {name: value[keep] for name, value in get(batch_stats, group.norm).items()}
-        batch_stats = put(batch_stats, group.norm, stats)
+        params, batch_stats = (kept_of(tree, group, keep) for tree in (params, batch_stats))
         for slot in group.slots:
-            value = get(params, slot.path)
+            value = np.asarray(get(params, slot.path))
             selected = np.tile(keep, value.shape[slot.axis] // keep.size)
-            params = put(params, slot.path, jnp.compress(selected, value, axis=slot.axis))
+            params = put(params, slot.path, np.compress(selected, value, axis=slot.axis))
     return params, batch_stats
 
 
