@@ -8,7 +8,10 @@ import importlib
 import sys
 from pathlib import Path
 
-SUITES = ('data',)  # each a module here with add_options(parser), run(arguments) -> results, and text(results) -> Markdown
+SUITES = (
+    'data',
+    'masks',
+)  # each a module here with add_options(parser), run(arguments) -> results, and text(results) -> Markdown
 README = Path(__file__).parent / 'README.md'
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks import __main__ as command
-from experiments.benchmarks import content, data, measure
+from experiments.benchmarks import content, data, masks, measure
 from experiments.benchmarks.peer import Peer
 from gjax.train import config
 from gjax.train.devices import data_mesh
@@ -150,3 +150,18 @@ def test_every_repetition_visits_all():
     values = measure.interleaved([lambda k=k: order.append(k) or k for k in 'ab'], 3, 'x')
     assert order == list('ababab')
     assert values == [['a'] * 3, ['b'] * 3]
+
+
+def test_masked_steps_are_measured_beside_dense_ones():
+    small = {'net.widths': (2, 4), 'train.batch_size': 20, 'data.name': 'digits', 'evaluation.extractor': ''}
+    found = masks.results(('vae',), 2, 2, small)
+    (row,) = found['steps']
+    _positive(row['masked'], 4)
+    _positive(row['dense'], 4)
+    assert '| vae, 28 px, batch 100 |' in masks.text(found)
+    runs = masks.pair('vae', small)
+    states = {name: run.init() for name, run in runs.items()}
+    assert jax.tree.leaves(states['masked'].masks)
+    assert not jax.tree.leaves(states['dense'].masks)
+    for own, other in zip(*(jax.tree.leaves(state.params) for state in states.values()), strict=True):
+        np.testing.assert_array_equal(own, other)
