@@ -1,7 +1,7 @@
 """What pruning masks cost: a training step under masks beside the same step without any.
 
-Both are the engine's compiled loop on the mini experiments of lottery_tickets, with the whole state that the chain carries (masks,
-and the weights to rewind to), at the sparsity at which pruning begins: zeros cost what other numbers do.
+Both are the engine's compiled loop on the mini experiments of lottery_tickets. The masked one has the whole state that the
+chain carries, the weights to rewind to included; nothing is pruned yet: zeros cost what other numbers do.
 """
 
 import itertools

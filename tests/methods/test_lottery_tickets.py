@@ -194,17 +194,14 @@ def test_tickets_transfer_between_models(model, to):
     ticket = source.begin('round03', kept, kept, _batch(), rng=jax.random.key(1))
     target = _build(model=model, transfer_to=to, trained=to)
     new = jax.jit(target.init)(jax.random.key(5), _batch())
-    begun = {
-        kind: target.begin(f'{to}_{kind}', new, ticket, _batch(), rng=jax.random.key(2)) for kind in ('ticket', 'reinit')
-    }
+    begun = {k: target.begin(f'{to}_{k}', new, ticket, _batch(), rng=jax.random.key(2)) for k in ('ticket', 'reinit')}
     for player, params in begun['ticket'].params.items():
         other = player if player in ticket.params else lottery_tickets.COUNTERPARTS[player]
         shared = 'trunk' if 'trunk' in params else 'Dense_0'
-        _assert_equal(begun['ticket'].masks[player][shared], ticket.masks[other][shared])
-        _assert_equal(params[shared], masks.apply(ticket.masks[other][shared], kept.params[other][shared]))
-        _assert_equal(
-            begun['reinit'].params[player][shared], masks.apply(ticket.masks[other][shared], new.params[player][shared])
-        )
+        own = ticket.masks[other][shared]
+        _assert_equal(begun['ticket'].masks[player][shared], own)
+        _assert_equal(params[shared], masks.apply(own, kept.params[other][shared]))
+        _assert_equal(begun['reinit'].params[player][shared], masks.apply(own, new.params[player][shared]))
         if 'head' in params:
             assert begun['ticket'].masks[player]['head']['kernel'].all()  # of another width: dense and new
     assert all(int(state.step) == 0 for state in begun.values())
