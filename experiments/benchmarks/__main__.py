@@ -8,10 +8,8 @@ import importlib
 import sys
 from pathlib import Path
 
-SUITES = (
-    'data',
-    'masks',
-)  # each a module here with add_options(parser), run(arguments) -> results, and text(results) -> Markdown
+# Each a module here with add_options(parser), run(arguments) -> results, and text(results) -> Markdown.
+SUITES = ('data', 'masks')
 README = Path(__file__).parent / 'README.md'
 
 
