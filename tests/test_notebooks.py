@@ -42,8 +42,12 @@ SMALL = {
 }
 
 
+SLOW = ('lottery_tickets',)
+RUN = [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem in SLOW)) for path in NOTEBOOKS]
+
+
 @pytest.mark.filterwarnings('ignore')
-@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
+@pytest.mark.parametrize('path', RUN)
 def test_it_runs_top_to_bottom(path, monkeypatch, tmp_path):
     monkeypatch.setenv('GJAX_NOTEBOOK_SETTINGS', json.dumps(SMALL[path.stem]))
     monkeypatch.setenv('JAX_NUM_CPU_DEVICES', '1')

@@ -155,7 +155,7 @@ def test_pruned_weights_stay_exactly_zero(model, optimizer):
     method = _build(optimizer, model=model, ema=0.9)
     start = method.init(jax.random.key(0), _batch())
     state = method.begin('round03', start, _train(method, start, 3), _batch(), rng=jax.random.key(0))
-    state = _train(method, state, 30)
+    state = _train(method, state, 100)
     trees = [(state.params[p], state.masks[p]) for p in state.params]
     trees.append((state.memory['ema'], state.masks[method.trainer.DECODER]))
     for params, tree in trees:
