@@ -1,6 +1,14 @@
 """Pure losses: per-example values `[B]`; reduction and weights are the caller's."""
 
 from gjax.losses.classification import correct, cross_entropy, kl_divergence, margin
+from gjax.losses.domain import (
+    adversarial_ramp,
+    binary_cross_entropy,
+    classifier_discrepancy,
+    coral,
+    multi_kernel_mmd,
+    reverse_gradient,
+)
 from gjax.losses.gan import GAN_LOSSES, GANLoss, clip_weights, gradient_penalty
 from gjax.losses.mixup import mixup
 from gjax.losses.vae import bernoulli_nll, gaussian_kl, negative_elbo, sample_gaussian, squared_error
@@ -8,8 +16,12 @@ from gjax.losses.vae import bernoulli_nll, gaussian_kl, negative_elbo, sample_ga
 __all__ = [
     'GAN_LOSSES',
     'GANLoss',
+    'adversarial_ramp',
     'bernoulli_nll',
+    'binary_cross_entropy',
+    'classifier_discrepancy',
     'clip_weights',
+    'coral',
     'correct',
     'cross_entropy',
     'gaussian_kl',
@@ -17,7 +29,9 @@ __all__ = [
     'kl_divergence',
     'margin',
     'mixup',
+    'multi_kernel_mmd',
     'negative_elbo',
+    'reverse_gradient',
     'sample_gaussian',
     'squared_error',
 ]

@@ -88,6 +88,7 @@ class Conv(nn.Module):
     use_bias: bool = True
     dtype: Any = jnp.float32
     kernel_init: Any = he_normal
+    bias_init: Any = nn.initializers.zeros_init()
 
     @nn.compact
     def __call__(self, images):
@@ -101,7 +102,7 @@ class Conv(nn.Module):
         padding = tuple(tuple(pair) for pair in padding)
         outputs = conv2d(images.astype(self.dtype), kernel.astype(self.dtype), strides, padding)
         if self.use_bias:
-            bias = self.param('bias', nn.initializers.zeros_init(), (self.features,), jnp.float32)
+            bias = self.param('bias', self.bias_init, (self.features,), jnp.float32)
             outputs += bias.astype(self.dtype).reshape(1, 1, 1, -1)
         return outputs
 
@@ -171,6 +172,7 @@ class ConvTranspose(nn.Module):
     use_bias: bool = True
     dtype: Any = jnp.float32
     kernel_init: Any = he_normal
+    bias_init: Any = nn.initializers.zeros_init()
 
     @nn.compact
     def __call__(self, features):
@@ -179,7 +181,7 @@ class ConvTranspose(nn.Module):
         strides = (self.strides, self.strides)
         outputs = conv_transpose2d(features.astype(self.dtype), kernel.astype(self.dtype), strides)
         if self.use_bias:
-            bias = self.param('bias', nn.initializers.zeros_init(), (self.features,), jnp.float32)
+            bias = self.param('bias', self.bias_init, (self.features,), jnp.float32)
             outputs += bias.astype(self.dtype).reshape(1, 1, 1, -1)
         return outputs
 
