@@ -62,6 +62,6 @@ def early_bird(config):
     config.evaluation.extractor = 'lottery_tickets/extractor.py:digits'
     config.net.widths = (32, 64, 128)
     config.train.update(total_epochs=200, checkpoint_every_epochs=200, eval_every_epochs=200, eval_batch_size=360)
-    config.method.update(name='early_bird', model='vae', channels=0.8, scope='layer', gamma_l1=1.0)
+    config.method.update(name='early_bird', model='vae', channels=0.75, scope='layer', gamma_l1=1.0)
     config.method.update(controls=('random', 'reinit', 'snip', 'grasp'))
     return config

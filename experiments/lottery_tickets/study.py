@@ -117,7 +117,7 @@ def note(config):
         f'{test["samples"]} samples to the training images by the features of the extractors that their configs name. '
         'All as percentages of the dense model of the same seed, the lower the better. The ticket and its controls '
         'have the sparsity of the first column; the sparsest good ticket is the sparsest of the chain within 5 % '
-        '(loss) or 15 % (distance). Early bird: a VAE with four fifths of the normalised channels cut out of every '
+        '(loss) or 15 % (distance). Early bird: a VAE with three quarters of the normalised channels cut out of every '
         'layer; its FLOPs (counted by the compiler) and its measured time of training include the search.'
     )
 
