@@ -4,7 +4,6 @@ Both are the engine's compiled loop on the mini experiments of lottery_tickets. 
 chain carries, the weights to rewind to included; nothing is pruned yet: zeros cost what other numbers do.
 """
 
-import itertools
 import time
 
 import jax
@@ -15,6 +14,7 @@ from gjax.train.errors import RunError
 from gjax.train.run import Run
 
 WORKS = ('ae', 'vae', 'gan')
+CALL = 40  # steps of a compiled call
 
 
 def add_options(parser) -> None:
@@ -24,7 +24,7 @@ def add_options(parser) -> None:
 
 def pair(work: str, overrides: dict | None = None) -> dict[str, Run]:
     """The runs with and without masks."""
-    chain = configs.load(f'lottery_tickets/digits.py:{work}', {'train.steps_per_call': 40, **(overrides or {})})
+    chain = configs.load(f'lottery_tickets/digits.py:{work}', {'train.steps_per_call': CALL, **(overrides or {})})
     plain = configs.from_json(configs.to_json(chain))
     method = {'name': 'gan' if work == 'gan' else 'autoencoder', 'ema': chain.method.ema}
     if work != 'gan':
@@ -56,18 +56,27 @@ def results(works, steps: int, repetitions: int, overrides: dict | None = None) 
     machine, rows = measure.machine(), []
     for work in works:
         runs = pair(work, overrides)
-        timers = [timer(run, min(steps, run.steps_per_call)) for run in runs.values()]
+        timers = [timer(run, steps) for run in runs.values()]
         # Each repetition visits them in both orders: what runs second finds other caches.
         visits = [*timers, *timers[::-1]]
         values = measure.interleaved(visits, repetitions, work)
         first, second, second_again, first_again = values
-        rows.append({'work': work, 'masked': [*first, *first_again], 'dense': [*second, *second_again]})
+        rows.append(
+            {
+                'work': work,
+                'batch': runs['dense'].config.train.batch_size,
+                'masked': [*first, *first_again],
+                'dense': [*second, *second_again],
+            }
+        )
     return {'machine': machine, 'steps': rows}
 
 
 def run(arguments) -> dict:
-    if arguments.steps < 1 or arguments.repetitions < 1:
-        raise RunError(f'--steps is {arguments.steps}, --repetitions {arguments.repetitions}; allowed: at least 1')
+    if not 1 <= arguments.steps <= CALL or arguments.repetitions < 1:
+        raise RunError(
+            f'--steps is {arguments.steps}, --repetitions {arguments.repetitions}; allowed: 1..{CALL}, and at least 1'
+        )
     return results(WORKS, arguments.steps, arguments.repetitions)
 
 
@@ -75,9 +84,9 @@ def text(results: dict) -> str:
     """Markdown."""
     rows = []
     for row in results['steps']:
-        ratios = [masked / dense for masked, dense in itertools.zip_longest(row['masked'], row['dense'])]
+        ratios = [masked / dense for masked, dense in zip(row['masked'], row['dense'], strict=True)]
         times = [measure.shown(row[name], 2) for name in ('dense', 'masked')]
-        rows.append([f'{row["work"]}, 28 px, batch 100', *times, measure.shown(ratios, 3)])
+        rows.append([f'{row["work"]}, batch {row["batch"]}', *times, measure.shown(ratios, 3)])
     columns = ['step', 'dense (ms)', 'masked (ms)', 'masked / dense']
     count = len(results['steps'][0]['dense'])
     return f'{measure.machine_line(results["machine"])}\nMedian (least - most) of {count} repetitions.\n\n' + measure.table(

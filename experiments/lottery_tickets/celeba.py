@@ -20,6 +20,8 @@ def get_config(arg='vae'):
     config.data.update(name='celeb_a', image_size=64)
     config.evaluation.update(extractor='', probe=False)
     config.train.total_epochs = 50 if arg in _cifar10.GANS else 30
+    if arg == 'early_bird':
+        config.train.eval_every_epochs = config.train.total_epochs
     if config.net['name'] in WIDTHS:
         config.net['widths'] = WIDTHS[config.net['name']]
     if config.net['name'] == 'resnet_gan':

@@ -3,7 +3,8 @@
   gjax reproduce lottery_tickets --seeds=0,1,2      all of them, with claims and figures
   gjax train --config=experiments/lottery_tickets/digits.py:vae --workdir=runs/vae
 
-ae, vae, gan: iterative magnitude pruning. early_bird: structured tickets of a VAE.
+ae, vae, gan: iterative magnitude pruning; the VAE's ticket goes to a GAN too. gan_to_vae, ae_to_vae: the other transfers,
+without controls of the first model. early_bird: structured tickets of a VAE.
 
 Chosen by runs with seed 10: codes of 64 (AE) and 32 numbers; a net wide enough for the dense model to spare what the rounds
 take; as many epochs as the dense model needs to level off; Adam's b2 0.95 (README.md says why); for the GAN spectral
@@ -12,12 +13,22 @@ normalisation, and an average of the generator's weights, without which distance
 
 from gjax.train.config import base_config
 
-METHODS = ('vae', 'ae', 'gan', 'early_bird')
+METHODS = ('vae', 'ae', 'gan', 'early_bird', 'gan_to_vae', 'ae_to_vae')
 # 0.8^n of the weights are left. The controls, and the transfer, are those of the round that the paper's claim asks for; the
 # rounds go on until tickets break.
 ROUNDS = {'ae': 20, 'vae': 16, 'gan': 11}
 CONTROL_ROUNDS = {'ae': 14, 'vae': 10, 'gan': 7}  # 95.6, 89.3 and 79.0 % sparsity
 EXTRACTOR = 'lottery_tickets/extractor.py:mnist5k'
+VAE = {
+    'train.total_epochs': 12,
+    'train.checkpoint_every_epochs': 12,
+    'net.latent': 32,
+    'net.trunk_norm': 'batch',
+    'optimizer.learning_rate': 5e-3,
+    'optimizer.b1': 0.9,
+    'optimizer.schedule': 'cosine',
+    'method.ema': 0.0,
+}
 GAN = {
     'train.total_epochs': 24,
     'train.checkpoint_every_epochs': 24,
@@ -32,6 +43,8 @@ GAN = {
 def get_config(arg='vae'):
     if arg not in METHODS:
         raise ValueError(f'the argument is {arg!r}; allowed: {", ".join(METHODS)}')
+    if arg in ('gan_to_vae', 'ae_to_vae'):
+        return to_vae(arg)
     config = base_config()
     config.experiment = f'lottery_tickets/digits {arg}'
     config.data.name = 'mnist5k'
@@ -51,6 +64,16 @@ def get_config(arg='vae'):
         for key, value in GAN.items():
             section, name = key.split('.')
             config[section][name] = value
+    return config
+
+
+def to_vae(arg):
+    """The chain of a GAN or an autoencoder up to its controls, whose ticket goes to the VAE of these minis."""
+    config, model = get_config(arg.removesuffix('_to_vae')), arg.removesuffix('_to_vae')
+    config.experiment = f'lottery_tickets/digits {arg}'
+    settings = VAE if model == 'gan' else {}  # the autoencoder's are the VAE's but for longer codes, which stay
+    config.method.update(rounds=CONTROL_ROUNDS[model], controls=(), control_rounds=(), transfer_to='vae')
+    config.method.transfer_settings = tuple(f'{key}={value}' for key, value in settings.items())
     return config
 
 

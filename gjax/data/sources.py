@@ -179,15 +179,15 @@ class TfdsRecords:
     def read(self, rows) -> Split:
         name = f'{self.name} {self.split}'
         try:
-            examples = [self._source[int(row)] for row in rows]
-            images, labels = (
-                [e['image'] for e in examples],
-                np.asarray([e['label'] if self.labelled else 0 for e in examples]),
-            )
+            images, labels = [], np.zeros(len(rows), np.int64)
+            for i, row in enumerate(rows):
+                example = self._source[int(row)]
+                images.append(self._pixels(example['image']))
+                labels[i] = example['label'] if self.labelled else 0
         except Exception as error:
             reason = ' '.join(str(error).split())[:160]
             raise DataError(f'{name} is prepared but cannot be read ({reason}); prepare it again') from error
-        split = check_split(name, _stack(name, [self._pixels(image) for image in images]), labels)
+        split = check_split(name, _stack(name, images), labels)
         if split.labels.min() < 0 or split.labels.max() >= self.num_classes:
             low, high = split.labels.min(), split.labels.max()
             raise DataError(f'{name} labels run from {low} to {high}; allowed: 0..{self.num_classes - 1}')

@@ -83,6 +83,9 @@ class Method(Protocol):
     def summarize_examples(self, examples) -> dict[str, float]:
         """Numbers for results.json from `describe_example` over the training split."""
 
+    def done(self, state: State) -> jax.Array:
+        """Optional: whether the run ends here, before its last step; asked at the end of every epoch at least."""
+
 
 class StagedMethod(Method):
     """What a method of several stages has beside."""
@@ -91,10 +94,13 @@ class StagedMethod(Method):
         """Its runs, each after its parent."""
 
     def begin(self, stage: str, state: State, parent: State | None, batch, *, rng) -> State:
-        """The first state of a stage from a new state, the last one of its parent, and some training examples; jitted."""
+        """The first state of a stage from a new one, the last one of its parent, and some training examples; not jitted."""
 
     def derive(self, stage: str, parent: State) -> dict:
         """The config keys that a derived stage takes from its parent's last state, on the host; asked of the parent."""
+
+    def ticket(self, state: State) -> tuple[dict, dict]:
+        """Optional: masks and values of the stage's ticket.npz (`gjax.masks.pack`), on the host."""
 
 
 OPTIMIZER_DEFAULTS = {

@@ -141,8 +141,9 @@ class EarlyBird(Tickets):
 
         def draw(memory):
             drawn = memory['drawn'].at[epoch - 1].set(self._joined(self._channel_masks(state)))
-            last = lax.dynamic_slice_in_dim(drawn, epoch - self.history, self.history)  # clipped at the start
-            found = (epoch >= self.history) & (masks.largest_distance(last) < self.distance)
+            last = lax.dynamic_slice_in_dim(drawn, epoch - self.history, self.history)
+            enough = (epoch >= self.history) & (state.step < self.info.num_steps)  # masks so far, and steps that are left
+            found = enough & (masks.largest_distance(last) < self.distance)
             return {**memory, 'drawn': drawn, 'found': memory['found'] | found}
 
         return state.replace(memory=lax.cond(rest == 0, draw, lambda memory: memory, state.memory)), metrics
@@ -182,10 +183,9 @@ class EarlyBird(Tickets):
         if stage == 'early_bird_random':
             keys = iter(jax.random.split(rng, sum(map(len, ticket.values()))))
             ticket = {p: {g: jax.random.permutation(next(keys), m) for g, m in own.items()} for p, own in ticket.items()}
-        params, stats = dict(state.params), dict(state.batch_stats)
+        params, stats = dict(parent.params), dict(parent.batch_stats)  # a player without groups stays whole
         for player, groups in self.groups().items():
-            old = parent.params[player], parent.batch_stats[player]
-            params[player], stats[player] = masks.slice_channels(*old, groups, ticket[player])
+            params[player], stats[player] = masks.slice_channels(params[player], stats[player], groups, ticket[player])
         state = state.replace(batch_stats=stats, memory={**state.memory, 'began': parent.step})
         return self.start(state, state.masks, state.replace(params=params), parent.step)
 
@@ -200,7 +200,7 @@ class EarlyBird(Tickets):
 
     def sparse_start(self, state: State, scores, early_bird: State) -> State:
         """Theta_0 under masks that keep the highest scores of all: as many as cost, over the whole training, no more FLOPs
-        than the search and the early bird did."""
+        than the search and the early bird did; those of one forward pass of every player stand for a step's."""
         per_weight = self.flops_per_weight()
         cost = partial(forward_flops, per_weight)
         searched = int(early_bird.memory['began']) / self.info.num_steps
@@ -214,7 +214,8 @@ class EarlyBird(Tickets):
         return self.start(state, masks.keep_highest(state.masks, scores, low), state, 0)
 
     def summarize(self, state):
-        """Of a search also the Hamming distance between the masks of any two epochs, [epochs, epochs]."""
+        """Of a search also the Hamming distance between the masks of any two epochs, [epochs, epochs]; of those to come they
+        are empty."""
         more = {}
         if self.phase == 'search':
             drawn = state.memory['drawn']

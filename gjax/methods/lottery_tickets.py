@@ -202,7 +202,8 @@ class LotteryTickets(Tickets):
         else:
             ticket = parent.masks
         if control == 'reinit':
-            return self.start(state, ticket, self.init(rng, batch), 0)
+            other = self.init(rng, batch).replace(rng=state.rng)
+            return self.start(other, ticket, other, 0)
         if control == 'no_rewind':
             return self.start(state, ticket, state, 0)
         return self.rewound(state, ticket, parent.memory['rewind'])
@@ -223,6 +224,7 @@ class LotteryTickets(Tickets):
             for part in ('params', 'batch_stats'):
                 moved[part] = {p: transplant(new, _counterpart(kept[part], p)) for p, new in getattr(state, part).items()}
             state = state.replace(**moved)
+        state = state.replace(memory={**state.memory, 'rewind': self._kept(state)})
         return self.start(state, ticket, state, 0)
 
     def ticket(self, state: State) -> tuple[dict, dict]:

@@ -20,7 +20,7 @@ def flops_per_weight(module: nn.Module, inputs, **arguments) -> dict[str, float]
     but for the border.
 
     Args:
-      module: anything of `gjax.nets`.
+      module: of `gjax.nets.layers` (InceptionV3 is not).
       inputs: [B, ...], or their jax.ShapeDtypeStruct.
       **arguments: of its call.
     """

@@ -141,7 +141,12 @@ class _Trace:
         if steps and not 1 <= steps[0] <= steps[1] <= num_steps:
             raise RunError(f'the profiled steps are {steps[0]} to {steps[1]}; allowed: from 1 to {num_steps}, in order')
         self._folder, self.cuts = folder, ((steps[0] - 1, steps[1]) if steps else ())
-        self._on = False
+        self._on = self._traced = False
+
+    def warn(self, step: int) -> None:
+        """Says so if the run has ended, at `step`, and nothing was traced."""
+        if self.cuts and not self._traced:
+            warnings.warn(f'the run ended at step {step}: there was nothing left to profile', stacklevel=3)
 
     def at(self, step: int) -> None:
         """Tells it that the run has reached `step`."""
@@ -153,6 +158,7 @@ class _Trace:
             self.close()
 
     def close(self) -> None:
+        self._traced = self._traced or self._on
         if self._on:
             self._on = False
             with self._writing():
@@ -194,8 +200,6 @@ def _train_and_evaluate(run: Run, chain: Chain, workdir: Path, checkpoints: Chec
     bar = logging.progress(run.num_steps, step, ' '.join(name), shown=main)
     calls = run.advance(state, step, trace.cuts)
     with contextlib.closing(log), contextlib.closing(bar), contextlib.closing(calls), contextlib.closing(trace):
-        if trace.cuts and step >= trace.cuts[1]:
-            warnings.warn(f'the run is at step {step} already: there is nothing left to profile', stacklevel=3)
         trace.at(step)
         for state, stop, metrics in speed.timed(calls, step):
             last, trained = stop == run.num_steps or run.done(state), time.monotonic() - started - evaluated
@@ -221,6 +225,7 @@ def _train_and_evaluate(run: Run, chain: Chain, workdir: Path, checkpoints: Chec
             if stopped and not last:
                 checkpoints.wait()
                 raise _interrupted(signals, f'{signals.received.name} at step {step} of {run.num_steps}')
+    trace.warn(step)
     checkpoints.wait()
 
     def check():

@@ -145,7 +145,8 @@ class Run:
         """Trains from `step`, the state's own, to the end; close it to stop before.
 
         Yields (state, step, metrics) after every compiled call: at the latest `steps_per_call` steps after the one before,
-        and at every evaluation, checkpoint and step in `cuts`. metrics: every one as an array over the steps since.
+        at every evaluation, checkpoint and step in `cuts`, and at every epoch of a method that may end early, which ends
+        this too. metrics: every one as an array over the steps since.
         """
         if self.done(state):
             return
@@ -170,7 +171,8 @@ class Run:
 
     def step_flops(self) -> float:
         """Floating-point operations of one training step, as the compiler counts them in the program that it gets; 0.0 where
-        it does not say. A loop inside a step would count once."""
+        it does not say. Of a condition the dearest branch counts (a generator's update that comes every fifth step does so
+        every step), of a loop one round."""
         size, shape = self.config.train.batch_size, self.info.image_shape
         batch = {'image': jax.ShapeDtypeStruct((size, *shape), jnp.float32)}
         batch |= {name: jax.ShapeDtypeStruct((size,), jnp.int32) for name in ('label', 'index')}
@@ -227,5 +229,5 @@ class Run:
             metrics[f'accuracy_at_{eps:.4f}'] = value
         summary = {k: float(v) for k, v in self.summarize(state).items() if np.ndim(v) == 0}
         if hasattr(self.method, 'abilities'):
-            summary['step_flops'] = self.step_flops()
+            summary['step_flops'] = self.once('step flops', self.step_flops)
         return metrics | summary | self.method.summarize_examples(examples)

@@ -119,13 +119,13 @@ class Scores:
         return f'{self.extractor.name}, {self._run.config.evaluation.samples} samples' if self.extractor else ''
 
     def _over(self, name: str, images_of, variables, split: str):
-        """The extractor's results on images_of(variables, batch) over a split."""
+        """The extractor's features of images_of(variables, batch) over a split."""
 
         def call(variables, batch, rng):
             own, extractor_variables = variables
-            return self.extractor(extractor_variables, images_of(own, batch))
+            return {'features': self.extractor(extractor_variables, images_of(own, batch))['features']}
 
-        return self._run.collect(self._evaluate(name, call), (variables, self.extractor.variables), split)
+        return self._run.collect(self._evaluate(name, call), (variables, self.extractor.variables), split)['features']
 
     def _evaluate(self, name: str, call):
         """`call` as a function over batches, compiled once."""
@@ -133,7 +133,7 @@ class Scores:
 
     def _statistics(self, split: str):
         if split not in self._real:
-            features = self._over('real', lambda _, batch: batch['image'], (), split)['features']
+            features = self._over('real', lambda _, batch: batch['image'], (), split)
             self._real[split] = metrics.gaussian_statistics(features)
         return self._real[split]
 
@@ -167,7 +167,7 @@ class Scores:
             def reconstruct(state, batch):
                 return method.reconstruct(state, batch['image'])
 
-            rebuilt = self._over('reconstructed', reconstruct, state, 'test')['features']
+            rebuilt = self._over('reconstructed', reconstruct, state, 'test')
             distance = metrics.frechet_distance(self._statistics('test'), metrics.gaussian_statistics(rebuilt))
             scores['reconstruction_frechet_distance'] = distance
         if test.probe and 'encode' in able and self._run.info.num_classes > 1:

@@ -158,7 +158,7 @@ def test_masked_steps_are_measured_beside_dense_ones():
     (row,) = found['steps']
     _positive(row['masked'], 4)
     _positive(row['dense'], 4)
-    assert '| vae, 28 px, batch 100 |' in masks.text(found)
+    assert '| vae, batch 16 |' in masks.text(found)
     runs = masks.pair('vae', small)
     states = {name: run.init() for name, run in runs.items()}
     assert jax.tree.leaves(states['masked'].masks)

@@ -92,15 +92,14 @@ def test_the_search_ends_when_the_last_masks_agree():
     np.testing.assert_array_equal(distances, distances.T)
 
 
-@pytest.fixture(scope='module', params=['vae', 'gan', pytest.param('resnet', marks=pytest.mark.slow)])
+@pytest.fixture(
+    scope='module', params=['vae', 'gan', *(pytest.param(p, marks=pytest.mark.slow) for p in ('spectral', 'resnet'))]
+)
 def searched(request):
     """(options, the search's method, its last state)."""
-    net, model = (), request.param
-    if model == 'resnet':
-        net, model = (
-            {'name': 'resnet_gan', 'widths': (4, 6), 'trunk_widths': (4, 6), 'plain': 1, 'trunk_norm': 'batch'},
-            'vae',
-        )
+    nets = {'resnet': {'name': 'resnet_gan', 'widths': (4, 6), 'trunk_widths': (4, 6), 'plain': 1, 'trunk_norm': 'batch'}}
+    nets['spectral'] = {'trunk_norm': 'spectral'}
+    net, model = nets.get(request.param, ()), {'resnet': 'vae', 'spectral': 'gan'}.get(request.param, request.param)
     options = {'model': model, 'distance': 1.0, 'ema': 0.9}
     method = _build(net, phase='search', **options)
     return net, options, method, _train(method, _init(method), 20)
@@ -124,13 +123,16 @@ def test_the_ticket_is_the_search_without_the_masked_channels(searched):
     small, new = _small(searched)
     first = small.begin('early_bird', new, state, _batch(), rng=jax.random.key(1))
     assert int(first.step) == int(first.memory['began']) == 6
-    masked = {p: masks.mask_channels(state.params[p], groups, ticket[p]) for p, groups in method.groups().items()}
-    wide = state.replace(params=state.params | masked, memory={**state.memory, 'ema': masked[method.trainer.DECODER]})
-    for run, own in ((small, first), (method, wide)):
-        images = run.generate(own, 5, rng=jax.random.key(2))
-        if run is small:
-            expected = images
-    np.testing.assert_allclose(images, expected, atol=1e-5)
+    masked = dict(state.params)
+    for player, groups in method.groups().items():
+        masked[player] = masks.mask_channels(state.params[player], groups, ticket[player])
+    inputs = {'encoder': _batch(5)['image'], 'discriminator': _batch(5)['image']}
+    for player in masked:
+        x = inputs.get(player, jax.random.normal(jax.random.key(2), (4, 3)))
+        wide, _ = method.trainer.apply(player, masked[player], state.batch_stats[player], x, train=False)
+        narrow, _ = small.trainer.apply(player, first.params[player], first.batch_stats[player], x, train=False)
+        np.testing.assert_allclose(narrow, wide, rtol=1e-5, atol=1e-5, err_msg=player)
+    _assert_equal(first.memory['ema'], first.params[small.trainer.DECODER])
     after = _train(small, first, 2)
     assert int(after.step) == 8
     assert int(small.summarize(after)['parameters']) < int(method.summarize(state)['parameters'])

@@ -79,7 +79,7 @@ def test_a_sliced_network_computes_what_the_masked_one_does(name, part):
         expected = module.apply({'params': masked, 'batch_stats': stats}, inputs, **arguments)
         outputs = small.apply({'params': small_params, 'batch_stats': small_stats}, inputs, **arguments)
         pair = (o[0] if train else o for o in (outputs, expected))
-        np.testing.assert_allclose(*pair, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(*pair, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize('name', CLASSIFIERS.keys() - {'small_cnn'})

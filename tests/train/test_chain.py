@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
@@ -53,6 +54,12 @@ def _last_state(config, name, folder):
         return checkpoints.restore_latest(run.init())[0]
 
 
+def _kernels(tree, params):
+    """(mask, weights) of every layer that is pruned."""
+    pairs = jax.tree.map(lambda m, p: None if m is None else (m, p), tree, params, is_leaf=lambda leaf: leaf is None)
+    return jax.tree.leaves(pairs, is_leaf=lambda leaf: isinstance(leaf, tuple))
+
+
 def test_every_stage_is_a_run_directory_and_all_results_come_together(whole):
     config, results, folder = whole
     assert {p.name for p in folder.iterdir() if p.is_dir()} == set(STAGES)
@@ -89,9 +96,11 @@ def test_a_ticket_goes_to_another_model_layer_for_layer(whole):
             np.testing.assert_array_equal(value, ticket[name], err_msg=name)
 
 
-def test_a_ticket_is_a_small_file_that_gives_back_masks_and_weights(whole, tmp_path):
+def test_a_ticket_file_gives_back_masks_and_weights(whole, tmp_path):
     config, _, folder = whole
     state = _last_state(config, 'round01', folder)
+    for player, mask in state.masks.items():  # trained on eight devices
+        assert not any(np.asarray(w)[~m].any() for m, w in _kernels(mask, state.params[player]))
     path = folder / 'round01' / 'ticket.npz'
     ticket, values = load_ticket(path)
     params = {p: masks.apply(state.masks[p], state.memory['rewind']['params'][p]) for p in state.params}

@@ -1,5 +1,7 @@
 """Claims are judged on paired means, tables carry mean and spread, and the shipped study is coherent."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -65,3 +67,17 @@ def test_unknown_study_and_scale():
         studies.reproduce('iaat', scale='paper', update_readme=True)
     with pytest.raises(RunError, match="--scale is 'big'; allowed: mini, paper"):
         studies.reproduce('iaat', scale='big')
+
+
+def test_a_chain_whose_stages_were_measured_differently_is_not_concluded(tmp_path, monkeypatch):
+    for seed, protocol in ((0, 'a 1, 10 samples'), (1, 'a 1, 10 samples; a 2, 10 samples')):
+        folder = tmp_path / f'seed{seed}'
+        folder.mkdir()
+        content = {'metrics': {'dense/frechet_distance': 1.0}, 'protocol': protocol}
+        (folder / 'results.json').write_text(json.dumps(content))
+    study = studies.Study('x', {}, [], {}, lambda _: {}, lambda _: {}, lambda _: '')
+    directories = {'run': {seed: tmp_path / f'seed{seed}' for seed in (0, 1)}}
+    with pytest.raises(
+        RunError, match='the distances of run do not compare: they were measured as a 1, 10 samples, a 2, 10'
+    ):
+        studies._conclude(study, 'mini', directories, tmp_path)
