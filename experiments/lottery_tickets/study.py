@@ -177,7 +177,7 @@ def _claims():
     for source in ('gan', 'ae'):
         yield Claim(
             name=f'{source}_to_vae',
-            sentence=f'A VAE trains better with {source.upper()} tickets than with random masks: test loss, a multiple of theirs',
+            sentence=f'{source.upper()} tickets train a VAE better than random masks: test loss, a multiple of theirs',
             metric='transferred_random',
             run=f'{source}_to_vae',
             at_least=1.02,

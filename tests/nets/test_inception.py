@@ -1,11 +1,11 @@
 """Inception-v3: torchvision's layers, names and numbers."""
 
-import collections
 import importlib.util
 import sys
 import types
 from pathlib import Path
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -13,30 +13,25 @@ import pytest
 from gjax.nets.inception import InceptionV3, from_torch
 from tests.inception import random_state_dict, shapes
 
-# Output channels of torchvision's convolutions, block by block (models/inception.py).
-LAYERS = {
-    'Conv2d': [32, 32, 64, 80, 192],
-    'Mixed_5b': [64, 48, 64, 64, 96, 96, 32],
-    'Mixed_5c': [64, 48, 64, 64, 96, 96, 64],
-    'Mixed_5d': [64, 48, 64, 64, 96, 96, 64],
-    'Mixed_6a': [384, 64, 96, 96],
-    'Mixed_6b': [192, 128, 128, 192, 128, 128, 128, 128, 192, 192],
-    'Mixed_6c': [192, 160, 160, 192, 160, 160, 160, 160, 192, 192],
-    'Mixed_6d': [192, 160, 160, 192, 160, 160, 160, 160, 192, 192],
-    'Mixed_6e': [192, 192, 192, 192, 192, 192, 192, 192, 192, 192],
-    'Mixed_7a': [192, 320, 192, 192, 192, 192],
-    'Mixed_7b': [320, 384, 384, 384, 448, 384, 384, 384, 192],
-    'Mixed_7c': [320, 384, 384, 384, 448, 384, 384, 384, 192],
-}
-
 
 def test_the_layers_are_torchvisions():
-    params = shapes()['params']
-    widths = collections.defaultdict(list)
-    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
-        if path[-1].key == 'kernel' and path[0].key != 'fc':
-            widths[path[0].key.partition('_')[0] if path[0].key.startswith('Conv2d') else path[0].key].append(leaf.shape[-1])
-    assert {name: sorted(values) for name, values in widths.items()} == {n: sorted(v) for n, v in LAYERS.items()}
+    listed = {}
+    for line in (Path(__file__).parent / 'inception_layers.txt').read_text().splitlines()[1:]:
+        name, *numbers = line.split()
+        listed[name] = tuple(map(int, numbers))
+    found = {}
+
+    def watch(call, args, kwargs, context):
+        if isinstance(layer := context.module, nn.Conv) and context.method_name == '__call__':
+            (height, _), (width, _) = layer.padding
+            kernel = (layer.features, args[0].shape[-1], *layer.kernel_size)
+            found['.'.join(layer.path[:-1])] = (*kernel, layer.strides, height, width)
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(watch):
+        params = shapes()['params']
+    found |= {'fc.weight': params['fc']['kernel'].shape[::-1], 'fc.bias': params['fc']['bias'].shape}
+    assert found == listed
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 27_161_264 - 3_326_696  # without the auxiliary classifier
 
 
