@@ -207,6 +207,18 @@ def test_tickets_transfer_between_models(model, to):
     assert all(int(state.step) == 0 for state in begun.values())
 
 
+def test_a_ticket_is_what_its_stage_started_from():
+    method = _build(rewind_epochs=0.0)
+    start = jax.jit(method.init)(jax.random.key(0), _batch())
+    end = _train(method, start, 2)
+    for stage in ('round01', 'round01_reinit'):
+        state = method.begin(stage, start, end, _batch(), rng=jax.random.key(3))
+        ticket, values = method.ticket(_train(method, state, 2))
+        _assert_equal(values['params'], state.params)
+        _assert_equal(ticket['params'], state.masks)
+    assert not np.array_equal(values['params']['encoder']['head']['kernel'], start.params['encoder']['head']['kernel'])
+
+
 def test_stages():
     names = [(stage.name, stage.parent) for stage in _build(rounds=2, controls=('random', 'one_shot', 'snip')).stages()]
     assert names == [
