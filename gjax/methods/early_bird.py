@@ -156,9 +156,11 @@ class EarlyBird(Tickets):
         """{player: {group: bool [C]}}: the last mask of a search."""
         row = np.asarray(searched.memory['drawn'])[int(searched.step) // self.info.steps_per_epoch - 1]
         found, start = {}, 0
-        for (player, name), score in self._channel_masks(searched).items():
-            found.setdefault(player, {})[name] = row[start : start + score.size]
-            start += score.size
+        for player, groups in self.groups().items():
+            sizes = {name: score.size for name, score in masks.channel_scores(searched.params[player], groups).items()}
+            ends = dict(zip(sizes, start + np.cumsum(list(sizes.values())), strict=True))
+            found[player] = {name: row[ends[name] - size : ends[name]] for name, size in sizes.items()}
+            start += sum(sizes.values())
         return found
 
     def derive(self, stage: str, searched: State) -> dict:

@@ -56,12 +56,12 @@ class Chain:
             configs.override(own, parent.method.derive(name, jax.device_get(state)))
         return own
 
-    def begin(self, name: str, folder: Path):
-        """The first state of a stage; RunError if its parent is not finished."""
-        own, parent_state = self.stage_config(name, folder), None
+    def begin(self, run: Run, folder: Path):
+        """The first state of the stage that is `run`'s; RunError if its parent is not finished."""
+        name, parent_state, own = run.config.stage, None, run.config
         if self.parent(name, folder):
             parent_state = _local(self._parent_state(name, folder)[1])
-        run = self.run(own)
+        run.config = own  # the parent may be the same run at another stage
         rng = jax.random.fold_in(run.init_rng, 1 + list(self.stages).index(name))
         new = run.init()
         # Every process does the same on one of its devices; the result then goes to all, no two leaves in one buffer.

@@ -181,7 +181,7 @@ def _train_and_evaluate(run: Run, chain: Chain, workdir: Path, checkpoints: Chec
     if restored is not None:
         state, step = restored
     elif config.stage:
-        state = chain.begin(config.stage, workdir)
+        state = chain.begin(run, workdir)
         step = int(state.step)
     parent = chain.parent(config.stage, workdir)
     record = logging.provenance(str(parent or '')) | {'resumed_at': step if restored else 0}
