@@ -47,13 +47,14 @@ class DataInfo:
 class Stage:
     """One run of a method that takes several, e.g. a pruning round; it begins from the last state of the stage `parent`
     ('': from a new state). overrides: config keys in which it differs; derived: more of them follow from the parent's last
-    state.
+    state. fresh: whether it uses numbers of a new initialisation; else it gets some that may differ in their last bits.
     """
 
     name: str
     parent: str = ''
     overrides: dict = dataclasses.field(default_factory=dict)
     derived: bool = False
+    fresh: bool = True
 
 
 class Method(Protocol):

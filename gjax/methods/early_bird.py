@@ -103,7 +103,7 @@ class EarlyBird(Tickets):
         chain = [
             Stage('dense'),
             Stage('search', '', {'method.phase': 'search'}),
-            Stage('early_bird', 'search', derived=True),
+            Stage('early_bird', 'search', derived=True, fresh=False),
         ]
         for control in self.controls:
             if control in ('snip', 'grasp'):

@@ -63,7 +63,7 @@ class Chain:
             parent_state = _local(self._parent_state(name, folder)[1])
         run.config = own  # the parent may be the same run at another stage
         rng = jax.random.fold_in(run.init_rng, 1 + list(self.stages).index(name))
-        new = run.init()
+        new = run.init() if self.stages[name].fresh else run.template()
         # Every process does the same on one of its devices; the result then goes to all, no two leaves in one buffer.
         first = run.method.begin(name, _local(new), parent_state, _examples(run), rng=rng)
         return from_arrays(to_arrays(first), new)
@@ -76,7 +76,7 @@ class Chain:
         run, restored = self.run(self.stage_config(parent.name, parent)), None
         if (parent / 'checkpoints').is_dir():
             with Checkpointer(parent / 'checkpoints', read_only=True) as checkpoints:
-                restored = checkpoints.restore_latest(run.init())
+                restored = checkpoints.restore_latest(run.template)
         if restored is None:
             raise RunError(f'{parent} holds no checkpoint any more; move it away to train it again')
         return run, restored[0]

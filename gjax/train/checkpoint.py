@@ -234,7 +234,7 @@ class Checkpointer:
         again.
 
         Args:
-          like: a state of the same structure, on the wanted devices.
+          like: a state of the same structure, on the wanted devices, or a function that gives one if there is a checkpoint.
 
         Raises:
           RunError: there are checkpoints and none can be read.
@@ -244,6 +244,7 @@ class Checkpointer:
         while (step := processes.agree(max(set(steps).difference(damaged), default=-1))) >= 0:
             state = None
             try:
+                like = like() if callable(like) else like
                 state = self._read(step, like)
             except MemoryError:
                 raise

@@ -175,13 +175,11 @@ class _Trace:
 
 def _train_and_evaluate(run: Run, chain: Chain, workdir: Path, checkpoints: Checkpointer, signals, scores, trace) -> dict:
     config, main, started = run.config, processes.is_main(), time.monotonic()
-    state = run.init()
-    restored = checkpoints.restore_latest(state)
-    step = 0
+    restored = checkpoints.restore_latest(run.template)
     if restored is not None:
         state, step = restored
-    elif config.stage:
-        state = chain.begin(run, workdir)
+    else:
+        state = chain.begin(run, workdir) if config.stage else run.init()
         step = int(state.step)
     parent = chain.parent(config.stage, workdir)
     record = logging.provenance(str(parent or '')) | {'resumed_at': step if restored else 0}
@@ -303,7 +301,7 @@ def evaluate_run(workdir: str | Path, overrides: dict | None = None) -> dict:
     restored = None
     if folder.is_dir():
         with Checkpointer(folder, read_only=True) as checkpoints:
-            restored = checkpoints.restore_latest(run.init())
+            restored = checkpoints.restore_latest(run.template)
     if restored is None:
         raise RunError(f'{workdir} holds no checkpoint yet; gjax train makes one')
     state, step = restored

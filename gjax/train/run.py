@@ -135,6 +135,16 @@ class Run:
         compiled = self.once('init', lambda: jax.jit(self.method.init, out_shardings=replicated(self.mesh)))
         return compiled(self.init_rng, self._example)
 
+    def template(self):
+        """A state as of `init`, soon: for its structure, its key and its integers; the floats differ in their last bits.
+
+        Compiling what draws the parameters takes seconds on a CPU, most of them to make it fast.
+        """
+        if 'init' in self._compiled or self.mesh.devices.flat[0].platform != 'cpu':
+            return self.init()
+        options = {'out_shardings': replicated(self.mesh), 'compiler_options': {'xla_backend_optimization_level': 0}}
+        return self.once('template', lambda: jax.jit(self.method.init, **options))(self.init_rng, self._example)
+
     def once(self, name: str, make):
         """What make() gives, made once: a function compiles once for all states that it is called with."""
         if name not in self._compiled:

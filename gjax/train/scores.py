@@ -67,7 +67,7 @@ class Extractor:
         with _alone(folder):
             train(config, folder, mesh=run.mesh)
         with Checkpointer(folder / 'checkpoints', read_only=True) as checkpoints:
-            restored = checkpoints.restore_latest(own.init())
+            restored = checkpoints.restore_latest(own.template)
         if restored is None:
             raise RunError(f'{folder} holds no checkpoint any more; remove it to train the extractor again')
         state = restored[0]

@@ -127,8 +127,8 @@ def test_a_peer_that_is_not_installed_is_refused():
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        (['--suite=speed'], "--suite is 'speed'; known: data"),
-        ([], "--suite is ''; known: data"),
+        (['--suite=speed'], "--suite is 'speed'; known: data, masks"),
+        ([], "--suite is ''; known: data, masks"),
         (['--suite=data', '--peer=jux'], "--peer is 'jux'; allowed: torch"),
         (['--suite=data', '--workers=0,x'], "--workers is '0,x'; allowed: comma-separated numbers 0..128"),
         (['--suite=data', '--seconds=0'], '--seconds is 0.0; allowed: > 0'),

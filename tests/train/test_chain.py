@@ -159,6 +159,7 @@ def early(toy, tmp_path_factory):
     folder = tmp_path_factory.mktemp('early')
     np.savez(folder / 'toy.npz', **toy)
     options = {
+        'method__phase': '',
         'method__history': 2,
         'method__distance': 1.0,
         'method__channels': 0.5,
@@ -171,7 +172,7 @@ def early(toy, tmp_path_factory):
 def test_a_search_ends_early_and_the_next_stage_is_smaller(early):
     _, results, folder = early
     read = {name: json.loads((folder / name / 'results.json').read_text()) for name in ('dense', 'search', 'early_bird')}
-    assert [read[name]['step'] for name in read] == [10, 6, 10]  # epochs of three steps
+    assert [read[name]['step'] for name in read] == [15, 6, 15]  # epochs of three steps
     nets = {name: json.loads((folder / name / 'config.json').read_text())['net'] for name in read}
     assert nets['search'] == nets['dense']
     assert sum(nets['early_bird']['widths']) < sum(nets['dense']['widths'])
@@ -179,7 +180,7 @@ def test_a_search_ends_early_and_the_next_stage_is_smaller(early):
     assert costs['early_bird'] == costs['early_bird_random'] < costs['dense'] == pytest.approx(costs['snip'], rel=0.05)
     last = json.loads((folder / 'search/metrics.jsonl').read_text().splitlines()[-1])
     assert last['step'] == 6
-    assert np.shape(last['test/mask_distance']) == (3, 3)
+    assert np.shape(last['test/mask_distance']) == (5, 5)
     steps = [json.loads(line)['step'] for line in (folder / 'early_bird/metrics.jsonl').read_text().splitlines()]
     assert min(steps) > 6
     record = json.loads((folder / 'early_bird/run.json').read_text())
@@ -216,7 +217,7 @@ def test_a_search_without_ticket_is_refused_in_one_line(early, tmp_path):
     shutil.copytree(folder / 'dense', tmp_path / 'early' / 'dense')
     path = tmp_path / 'early/dense/config.json'
     path.write_text(path.read_text().replace('"distance": 1.0', '"distance": 1e-09'))
-    with pytest.raises(ValueError, match='the search drew no early-bird ticket in 3 epochs; allowed: a larger'):
+    with pytest.raises(ValueError, match='the search drew no early-bird ticket in 5 epochs; allowed: a larger'):
         train_and_evaluate(own, tmp_path / 'early')
 
 
