@@ -171,12 +171,14 @@ def _around(path: Path, marker: str) -> tuple[str, str]:
 
 
 def _digest(study: Study, scale: str, directories) -> str:
-    """sha256 of all that a study's conclusion depends on: its results and its own file."""
+    """sha256 of all that a study's conclusion depends on: its results, what they cost, and its own file."""
     total = hashlib.sha256(f'{gjax.__version__} {scale}'.encode())
     total.update((configs.experiments_dir() / study.name / 'study.py').read_bytes())
     for run, seeds in directories.items():
         for seed, directory in seeds.items():
             total.update(f'{run} {seed} {directory}'.encode() + (directory / 'results.json').read_bytes())
+            for record in sorted(directory.rglob('run.json')):
+                total.update(record.read_bytes())
     return total.hexdigest()
 
 
