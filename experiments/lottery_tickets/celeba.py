@@ -11,7 +11,8 @@ from gjax.train.config import load_module, sibling
 
 _cifar10 = load_module(sibling(__file__, 'cifar10.py'))
 METHODS = _cifar10.METHODS
-WIDTHS = {'dcgan': (64, 128, 256, 512), 'resnet_gan': (256, 256, 128, 64)}
+WIDTHS = {'dcgan': (64, 128, 256, 512), 'resnet_gan': (64, 128, 256, 512)}
+EPOCHS = {'gan': 50, 'ae': 30, 'vae': 30}
 
 
 def get_config(arg='vae'):
@@ -19,7 +20,10 @@ def get_config(arg='vae'):
     config.experiment = f'lottery_tickets/celeba {arg}'
     config.data.update(name='celeb_a', image_size=64)
     config.evaluation.update(extractor='', probe=False)
-    config.train.total_epochs = 50 if arg in _cifar10.GANS else 30
+    config.train.total_epochs = EPOCHS[config.method.model]
+    if other := config.method.get('transfer_to'):
+        kept = [setting for setting in config.method.transfer_settings if not setting.startswith('train.total_epochs=')]
+        config.method.transfer_settings = (*kept, f'train.total_epochs={EPOCHS[other]}')
     if arg == 'early_bird':
         config.train.eval_every_epochs = config.train.total_epochs
     if config.net['name'] in WIDTHS:

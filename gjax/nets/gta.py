@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gjax.nets.layers import Conv, ConvTranspose, standardize
+from gjax.nets.layers import BatchNorm, Conv, ConvTranspose, standardize
 
 _conv_init = nn.initializers.normal(0.02)
 _dense_init = nn.initializers.normal(0.1)
@@ -23,16 +23,8 @@ def _torch_bias(fan_in: int):
     return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -limit, limit)
 
 
-class ScaledBatchNorm(nn.Module):
-    """Batch normalisation whose scales start at N(1, 0.02)."""
-
-    @nn.compact
-    def __call__(self, features, *, train: bool):
-        def scale(key, shape, dtype=jnp.float32):
-            return 1 + 0.02 * jax.random.normal(key, shape, dtype)
-
-        norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, scale_init=scale)
-        return norm(features.astype(jnp.float32)).astype(features.dtype)
+def _scale_init(key, shape, dtype=jnp.float32):
+    return 1 + 0.02 * jax.random.normal(key, shape, dtype)
 
 
 class GTAEmbedding(nn.Module):
@@ -83,7 +75,7 @@ class GTAGenerator(nn.Module):
             width = self.width * 2 ** (self.stages - 1 - i)
             kernel = (2, 2) if i == 0 else (4, 4)
             x = ConvTranspose(width, kernel, 2, use_bias=False, dtype=self.dtype, kernel_init=_conv_init)(x)
-            x = nn.relu(ScaledBatchNorm()(x, train=train))
+            x = nn.relu(BatchNorm(dtype=self.dtype, scale_init=_scale_init)(x, train=train))
         x = ConvTranspose(self.channels, (4, 4), 2, dtype=self.dtype, kernel_init=_conv_init)(x)
         return jnp.tanh(x.astype(jnp.float32))
 
@@ -104,7 +96,7 @@ class GTADiscriminator(nn.Module):
         for factor, pool in ((1, 2), (2, 2), (4, 2), (2, 4)):
             inits = {'kernel_init': _conv_init, 'bias_init': _torch_bias(9 * x.shape[-1])}
             x = Conv(self.width * factor, padding=1, dtype=self.dtype, **inits)(x)
-            x = nn.leaky_relu(ScaledBatchNorm()(x, train=train), 0.2)
+            x = nn.leaky_relu(BatchNorm(dtype=self.dtype, scale_init=_scale_init)(x, train=train), 0.2)
             x = nn.max_pool(x, (pool, pool), (pool, pool))
         features = x.reshape(len(x), -1).astype(jnp.float32)
         real = nn.Dense(1, kernel_init=_dense_init, name='real')(features)[:, 0]

@@ -13,22 +13,8 @@ import numpy as np
 SIDE = 299  # pixels
 
 
-class _BatchNorm(nn.Module):
-    """With running statistics, epsilon 0.001."""
-
-    @nn.compact
-    def __call__(self, features):
-        channels = features.shape[-1]
-        scale = self.param('scale', nn.initializers.ones_init(), (channels,))
-        bias = self.param('bias', nn.initializers.zeros_init(), (channels,))
-        mean = self.variable('batch_stats', 'mean', lambda: jnp.zeros(channels)).value
-        var = self.variable('batch_stats', 'var', lambda: jnp.ones(channels)).value
-        slope = scale * jax.lax.rsqrt(var + 1e-3)
-        return features * slope.reshape(1, 1, 1, -1) + (bias - mean * slope).reshape(1, 1, 1, -1)
-
-
 class ConvUnit(nn.Module):
-    """Convolution without bias, batch normalisation, ReLU."""
+    """Convolution without bias, batch normalisation by running statistics, ReLU."""
 
     features: int
     kernel: tuple[int, int] = (1, 1)
@@ -39,7 +25,7 @@ class ConvUnit(nn.Module):
     def __call__(self, x):
         padding = [(p, p) for p in self.padding]
         x = nn.Conv(self.features, self.kernel, self.stride, padding, use_bias=False, name='conv')(x)
-        return nn.relu(_BatchNorm(name='bn')(x))
+        return nn.relu(nn.BatchNorm(use_running_average=True, epsilon=1e-3, name='bn')(x))
 
 
 def _mean_pool(x):

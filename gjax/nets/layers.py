@@ -197,6 +197,7 @@ class BatchNorm(nn.Module):
 
     affine: bool = True
     dtype: Any = jnp.float32
+    scale_init: Any = nn.initializers.ones_init()
 
     @nn.compact
     def __call__(self, features, *, train: bool):
@@ -206,6 +207,7 @@ class BatchNorm(nn.Module):
             epsilon=1e-5,
             use_bias=self.affine,
             use_scale=self.affine,
+            scale_init=self.scale_init,
         )(features.astype(jnp.float32)).astype(self.dtype)
 
 

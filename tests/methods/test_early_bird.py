@@ -8,7 +8,7 @@ import pytest
 from gjax import masks, methods
 from gjax.methods.base import DataInfo
 from gjax.methods.early_bird import penalise_scales
-from gjax.train.checkpoint import to_arrays
+from tests.states import assert_equal, batch_of
 
 INFO = DataInfo(num_classes=2, num_examples=16, steps_per_epoch=2, num_steps=20, image_shape=(8, 8, 1))
 OPTIONS = {'name': 'early_bird', 'channels': 0.5, 'history': 3, 'controls': ('random', 'reinit', 'snip', 'grasp')}
@@ -24,29 +24,17 @@ def _build(net=(), optimizer=(), **options):
     return methods.build(config, INFO)
 
 
-def _batch(seed=0):
-    images = jax.random.uniform(jax.random.key(seed), (8, 8, 8, 1))
-    return {'image': images, 'label': jnp.zeros(8, jnp.int32), 'index': jnp.arange(8, dtype=jnp.int32)}
-
-
 def _init(method):
-    return jax.jit(method.init)(jax.random.key(0), _batch())
+    return jax.jit(method.init)(jax.random.key(0), batch_of())
 
 
 def _train(method, state, steps):
     step = jax.jit(method.step)
     for i in range(steps):
-        state, _ = step(state, _batch(i))
+        state, _ = step(state, batch_of(i))
         if method.done(state):
             break
     return state
-
-
-def _assert_equal(first, second):
-    first, second = to_arrays(first), to_arrays(second)
-    assert first.keys() == second.keys()
-    for name, value in first.items():
-        np.testing.assert_array_equal(second[name], value, err_msg=name)
 
 
 def test_the_penalty_is_the_gradient_of_the_scales_l1_norm():
@@ -55,7 +43,7 @@ def test_the_penalty_is_the_gradient_of_the_scales_l1_norm():
     zero = jax.tree.map(jnp.zeros_like, params)
     updates, _ = penalty.update(zero, penalty.init(params), params)
     expected = jax.grad(lambda p: 0.3 * jnp.abs(p['norm']['scale']).sum())(params)
-    _assert_equal(updates, expected)
+    assert_equal(updates, expected)
 
 
 def test_a_strong_penalty_shrinks_the_scales_of_the_search_alone():
@@ -75,7 +63,7 @@ def _scripted(scales):
     for i, row in enumerate(scales):
         for k in range(2):
             params = masks.channels.put(state.params, ('decoder', 'BatchNorm_0', 'BatchNorm_0', 'scale'), jnp.asarray(row))
-            state, _ = step(state.replace(params=params), _batch(2 * i + k))
+            state, _ = step(state.replace(params=params), batch_of(2 * i + k))
         yield method, state
 
 
@@ -121,18 +109,18 @@ def test_the_ticket_is_the_search_without_the_masked_channels(searched):
     np.testing.assert_array_equal(np.concatenate([m for own in ticket.values() for m in own.values()]), drawn)
     assert drawn.sum() < drawn.size
     small, new = _small(searched)
-    first = small.begin('early_bird', new, state, _batch(), rng=jax.random.key(1))
+    first = small.begin('early_bird', new, state, batch_of(), rng=jax.random.key(1))
     assert int(first.step) == int(first.memory['began']) == 6
     masked = dict(state.params)
     for player, groups in method.groups().items():
         masked[player] = masks.mask_channels(state.params[player], groups, ticket[player])
-    inputs = {'encoder': _batch(5)['image'], 'discriminator': _batch(5)['image']}
+    inputs = {'encoder': batch_of(5)['image'], 'discriminator': batch_of(5)['image']}
     for player in masked:
         x = inputs.get(player, jax.random.normal(jax.random.key(2), (4, 3)))
         wide, _ = method.trainer.apply(player, masked[player], state.batch_stats[player], x, train=False)
         narrow, _ = small.trainer.apply(player, first.params[player], first.batch_stats[player], x, train=False)
         np.testing.assert_allclose(narrow, wide, rtol=1e-5, atol=1e-5, err_msg=player)
-    _assert_equal(first.memory['ema'], first.params[small.trainer.DECODER])
+    assert_equal(first.memory['ema'], first.params[small.trainer.DECODER])
     after = _train(small, first, 2)
     assert int(after.step) == 8
     assert int(small.summarize(after)['parameters']) < int(method.summarize(state)['parameters'])
@@ -141,11 +129,11 @@ def test_the_ticket_is_the_search_without_the_masked_channels(searched):
 def test_controls(searched):
     net, options, _, state = searched
     small, new = _small(searched)
-    first = small.begin('early_bird', new, state, _batch(), rng=jax.random.key(1))
-    random = small.begin('early_bird_random', new, state, _batch(), rng=jax.random.key(1))
+    first = small.begin('early_bird', new, state, batch_of(), rng=jax.random.key(1))
+    random = small.begin('early_bird_random', new, state, batch_of(), rng=jax.random.key(1))
     assert jax.tree.map(jnp.shape, random.params) == jax.tree.map(jnp.shape, first.params)
     assert any((a != b).any() for a, b in zip(*map(jax.tree.leaves, (random.params, first.params)), strict=True))
-    _assert_equal(small.begin('early_bird_reinit', new, state, _batch(), rng=jax.random.key(1)), new)
+    assert_equal(small.begin('early_bird_reinit', new, state, batch_of(), rng=jax.random.key(1)), new)
     sparse = _build(net, phase='sparse', **options)
     dense = _init(sparse)
     per_weight = sparse.flops_per_weight()
@@ -157,9 +145,9 @@ def test_controls(searched):
     share = 6 / INFO.num_steps
     budget = share * cost(dense.params, jnp.size) + (1 - share) * cost(first.params, jnp.size)
     for criterion in ('snip', 'grasp'):
-        pruned = sparse.begin(criterion, dense, first, _batch(), rng=jax.random.key(1))
+        pruned = sparse.begin(criterion, dense, first, batch_of(), rng=jax.random.key(1))
         assert 0.97 * budget <= cost(pruned.masks, jnp.sum) <= budget
-        _assert_equal(pruned.params, {p: masks.apply(pruned.masks[p], dense.params[p]) for p in dense.params})
+        assert_equal(pruned.params, {p: masks.apply(pruned.masks[p], dense.params[p]) for p in dense.params})
 
 
 def test_a_search_that_draws_no_ticket_says_so():

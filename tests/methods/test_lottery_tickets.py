@@ -1,14 +1,13 @@
 """Iterative magnitude pruning: what a round starts from, what its controls are, and that pruned weights stay pruned."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from gjax import masks, methods
 from gjax.methods import lottery_tickets
 from gjax.methods.base import DataInfo
-from gjax.train.checkpoint import to_arrays
+from tests.states import assert_equal, batch_of
 
 INFO = DataInfo(num_classes=2, num_examples=16, steps_per_epoch=2, num_steps=10, image_shape=(8, 8, 1))
 CONFIG = {
@@ -24,44 +23,32 @@ def _build(optimizer=(), **options):
     return methods.build(config, INFO)
 
 
-def _batch(seed=0):
-    images = jax.random.uniform(jax.random.key(seed), (8, 8, 8, 1))
-    return {'image': images, 'label': jnp.zeros(8, jnp.int32), 'index': jnp.arange(8, dtype=jnp.int32)}
-
-
 def _train(method, state, steps, **compiler_options):
     step = jax.jit(method.step, compiler_options=compiler_options)
     for i in range(steps):
-        state, _ = step(state, _batch(i))
+        state, _ = step(state, batch_of(i))
     return state
-
-
-def _assert_equal(first, second):
-    first, second = to_arrays(first), to_arrays(second)
-    assert first.keys() == second.keys()
-    for name, value in first.items():
-        np.testing.assert_array_equal(second[name], value, err_msg=name)
 
 
 @pytest.fixture(scope='module')
 def dense():
     """(method, theta_0, the state after step k, the last one)."""
     method = _build()
-    start = method.init(jax.random.key(0), _batch())
+    start = method.init(jax.random.key(0), batch_of())
     kept = _train(method, start, method.rewind_step)
     return method, start, kept, _train(method, kept, 3)
 
 
 def _begin(dense, stage, parent=None):
     method, start, _, end = dense
-    return method.begin(stage, start, end if parent is None else parent, _batch(9), rng=jax.random.key(7))
+    return method.begin(stage, start, end if parent is None else parent, batch_of(9), rng=jax.random.key(7))
 
 
 def test_theta_k_is_remembered_and_not_overwritten(dense):
     method, start, kept, end = dense
     assert method.rewind_step == 2
-    _assert_equal(start.memory['rewind']['params'], start.params)
-    _assert_equal(end.memory['rewind'], {'params': kept.params, 'batch_stats': kept.batch_stats})
+    assert_equal(start.memory['rewind']['params'], start.params)
+    assert_equal(end.memory['rewind'], {'params': kept.params, 'batch_stats': kept.batch_stats})
 
 
 def test_a_round_starts_from_exactly_m_theta_k_with_a_fresh_optimiser(dense):
@@ -69,8 +56,8 @@ def test_a_round_starts_from_exactly_m_theta_k_with_a_fresh_optimiser(dense):
     state = _begin(dense, 'round01')
     count, total = masks.count(state.masks)
     assert abs(int(count) - 0.8 * total) <= 1
-    _assert_equal(state.params, {p: masks.apply(state.masks[p], kept.params[p]) for p in kept.params})
-    _assert_equal(state.batch_stats, kept.batch_stats)
+    assert_equal(state.params, {p: masks.apply(state.masks[p], kept.params[p]) for p in kept.params})
+    assert_equal(state.batch_stats, kept.batch_stats)
     assert state.step == 2
     magnitudes = [(np.abs(w), np.asarray(m)) for p in end.params for w, m in _kernels(end.params[p], state.masks[p])]
     assert max(w[~m].max(initial=0) for w, m in magnitudes) <= min(w[m].min() for w, m in magnitudes)
@@ -93,7 +80,7 @@ def test_rounds_are_nested_and_leave_powers_of_eight_tenths(dense):
     for n, (outer, inner) in enumerate(((first, second), (second, third)), 2):
         assert masks.is_nested(inner.masks, outer.masks)
         assert abs(int(masks.count(inner.masks)[0]) - total * 0.8**n) <= 1
-        _assert_equal(inner.memory['rewind'], first.memory['rewind'])
+        assert_equal(inner.memory['rewind'], first.memory['rewind'])
 
 
 def test_controls_differ_from_the_ticket_in_what_they_say(dense):
@@ -107,12 +94,12 @@ def test_controls_differ_from_the_ticket_in_what_they_say(dense):
         (np.asarray(a) != np.asarray(b)).any()
         for a, b in zip(*map(jax.tree.leaves, (random.masks, ticket.masks)), strict=True)
     )
-    _assert_equal(random.params, {p: masks.apply(random.masks[p], kept.params[p]) for p in kept.params})
+    assert_equal(random.params, {p: masks.apply(random.masks[p], kept.params[p]) for p in kept.params})
     for name in ('reinit', 'no_rewind'):
-        _assert_equal(jax.tree.leaves(controls[name].masks), jax.tree.leaves(ticket.masks))
+        assert_equal(jax.tree.leaves(controls[name].masks), jax.tree.leaves(ticket.masks))
         assert controls[name].step == 0
     expected = {p: masks.apply(ticket.masks[p], start.params[p]) for p in start.params}
-    _assert_equal(controls['no_rewind'].params, expected)
+    assert_equal(controls['no_rewind'].params, expected)
     weights = controls['reinit'].params['encoder']['head']['kernel']
     assert (weights != 0).sum() == (expected['encoder']['head']['kernel'] != 0).sum()
     assert not np.array_equal(weights, expected['encoder']['head']['kernel'])
@@ -122,8 +109,8 @@ def test_controls_differ_from_the_ticket_in_what_they_say(dense):
 @pytest.mark.parametrize('model', ['vae', 'gan'])
 def test_other_masks_have_the_rounds_sparsity(stage, model):
     method = _build(model=model)
-    start = method.init(jax.random.key(0), _batch())
-    state = method.begin(stage, start, _train(method, start, 4), _batch(9), rng=jax.random.key(7))
+    start = method.init(jax.random.key(0), batch_of())
+    state = method.begin(stage, start, _train(method, start, 4), batch_of(9), rng=jax.random.key(7))
     count, total = masks.count(state.masks)
     assert abs(int(count) - 0.64 * total) <= 1
     assert state.step == (2 if 'one_shot' in stage else 0)
@@ -135,10 +122,10 @@ def test_an_all_ones_mask_is_bitwise_the_unmasked_run(model):
     plain = method.trainer
     # Two programs: where LLVM contracts a product and a sum into one instruction in only one of them, the last bit differs.
     exact = {'xla_backend_optimization_level': 0}
-    masked, unmasked = (_train(m, m.init(jax.random.key(0), _batch()), 4, **exact) for m in (method, plain))
+    masked, unmasked = (_train(m, m.init(jax.random.key(0), batch_of()), 4, **exact) for m in (method, plain))
     assert all(leaf.all() for leaf in jax.tree.leaves(masked.masks))
-    _assert_equal(masked.params, unmasked.params)
-    _assert_equal(masked.batch_stats, unmasked.batch_stats)
+    assert_equal(masked.params, unmasked.params)
+    assert_equal(masked.batch_stats, unmasked.batch_stats)
 
 
 @pytest.mark.parametrize(
@@ -153,8 +140,8 @@ def test_an_all_ones_mask_is_bitwise_the_unmasked_run(model):
 @pytest.mark.parametrize('model', ['vae', 'gan'])
 def test_pruned_weights_stay_exactly_zero(model, optimizer):
     method = _build(optimizer, model=model, ema=0.9)
-    start = method.init(jax.random.key(0), _batch())
-    state = method.begin('round03', start, _train(method, start, 3), _batch(), rng=jax.random.key(0))
+    start = method.init(jax.random.key(0), batch_of())
+    state = method.begin('round03', start, _train(method, start, 3), batch_of(), rng=jax.random.key(0))
     state = _train(method, state, 100)
     trees = [(state.params[p], state.masks[p]) for p in state.params]
     trees.append((state.memory['ema'], state.masks[method.trainer.DECODER]))
@@ -166,12 +153,12 @@ def test_pruned_weights_stay_exactly_zero(model, optimizer):
 
 def test_components_and_protected_layers():
     method = _build(components=('decoder',), protect=('decoder/Dense_0',))
-    state = method.init(jax.random.key(0), _batch())
+    state = method.init(jax.random.key(0), batch_of())
     assert state.masks['encoder'] is None
-    pruned = method.begin('round01', state, state, _batch(), rng=jax.random.key(0))
+    pruned = method.begin('round01', state, state, batch_of(), rng=jax.random.key(0))
     assert pruned.masks['decoder']['Dense_0']['kernel'] is None
     assert 0 < masks.sparsity(pruned.masks) < 0.3
-    _assert_equal(pruned.params['encoder'], state.params['encoder'])
+    assert_equal(pruned.params['encoder'], state.params['encoder'])
 
 
 def test_scopes():
@@ -183,25 +170,25 @@ def test_scopes():
 
 def _begin_of(scope):
     method = _build(scope=scope)
-    state = method.init(jax.random.key(0), _batch())
-    return method.begin('round01', state, state, _batch(), rng=jax.random.key(0))
+    state = method.init(jax.random.key(0), batch_of())
+    return method.begin('round01', state, state, batch_of(), rng=jax.random.key(0))
 
 
 @pytest.mark.parametrize(('model', 'to'), [('vae', 'gan'), ('gan', 'vae'), ('ae', 'vae')])
 def test_tickets_transfer_between_models(model, to):
     source = _build(model=model, transfer_to=to)
-    kept = jax.jit(source.init)(jax.random.key(0), _batch())
-    ticket = source.begin('round03', kept, kept, _batch(), rng=jax.random.key(1))
+    kept = jax.jit(source.init)(jax.random.key(0), batch_of())
+    ticket = source.begin('round03', kept, kept, batch_of(), rng=jax.random.key(1))
     target = _build(model=model, transfer_to=to, trained=to)
-    new = jax.jit(target.init)(jax.random.key(5), _batch())
-    begun = {k: target.begin(f'{to}_{k}', new, ticket, _batch(), rng=jax.random.key(2)) for k in ('ticket', 'reinit')}
+    new = jax.jit(target.init)(jax.random.key(5), batch_of())
+    begun = {k: target.begin(f'{to}_{k}', new, ticket, batch_of(), rng=jax.random.key(2)) for k in ('ticket', 'reinit')}
     for player, params in begun['ticket'].params.items():
         other = player if player in ticket.params else lottery_tickets.COUNTERPARTS[player]
         shared = 'trunk' if 'trunk' in params else 'Dense_0'
         own = ticket.masks[other][shared]
-        _assert_equal(begun['ticket'].masks[player][shared], own)
-        _assert_equal(params[shared], masks.apply(own, kept.params[other][shared]))
-        _assert_equal(begun['reinit'].params[player][shared], masks.apply(own, new.params[player][shared]))
+        assert_equal(begun['ticket'].masks[player][shared], own)
+        assert_equal(params[shared], masks.apply(own, kept.params[other][shared]))
+        assert_equal(begun['reinit'].params[player][shared], masks.apply(own, new.params[player][shared]))
         if 'head' in params:
             assert begun['ticket'].masks[player]['head']['kernel'].all()  # of another width: dense and new
     assert all(int(state.step) == 0 for state in begun.values())
@@ -209,13 +196,13 @@ def test_tickets_transfer_between_models(model, to):
 
 def test_a_ticket_is_what_its_stage_started_from():
     method = _build(rewind_epochs=0.0)
-    start = jax.jit(method.init)(jax.random.key(0), _batch())
+    start = jax.jit(method.init)(jax.random.key(0), batch_of())
     end = _train(method, start, 2)
     for stage in ('round01', 'round01_reinit'):
-        state = method.begin(stage, start, end, _batch(), rng=jax.random.key(3))
+        state = method.begin(stage, start, end, batch_of(), rng=jax.random.key(3))
         ticket, values = method.ticket(_train(method, state, 2))
-        _assert_equal(values['params'], state.params)
-        _assert_equal(ticket['params'], state.masks)
+        assert_equal(values['params'], state.params)
+        assert_equal(ticket['params'], state.masks)
     assert not np.array_equal(values['params']['encoder']['head']['kernel'], start.params['encoder']['head']['kernel'])
 
 

@@ -37,7 +37,7 @@ def test_initial_values():
     params = _init('discriminator')[1]()['params']
     np.testing.assert_allclose(params['Conv_2']['kernel'].std(), 0.02, rtol=0.05)
     np.testing.assert_allclose(params['class']['kernel'].std(), 0.1, rtol=0.1)
-    scale = np.concatenate([params[f'ScaledBatchNorm_{i}']['BatchNorm_0']['scale'] for i in range(4)])
+    scale = np.concatenate([params[f'BatchNorm_{i}']['BatchNorm_0']['scale'] for i in range(4)])
     np.testing.assert_allclose([scale.mean(), scale.std()], [1, 0.02], rtol=0.1)
     bias = params['Conv_2']['bias']
     assert 0.9 / np.sqrt(9 * 128) < np.abs(bias).max() <= 1 / np.sqrt(9 * 128)

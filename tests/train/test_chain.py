@@ -120,20 +120,25 @@ def test_a_ticket_file_gives_back_masks_and_weights(whole, tmp_path):
         load_ticket(tmp_path / 'other.npz')
 
 
-def test_an_interrupted_chain_goes_on_bit_for_bit(whole, tmp_path, monkeypatch):
-    config, results, folder = whole
+def _stop_in(config, folder, stage, monkeypatch):
+    """Trains the chain until the third call of a stage."""
     train, calls = loop.Run.train, []
 
     def stop(run, state, source, count):
         calls.append(run.config.stage)
-        if calls.count('round01') > 2:
+        if calls.count(stage) > 2:
             raise KeyboardInterrupt
         return train(run, state, source, count)
 
-    monkeypatch.setattr(loop.Run, 'train', stop)
-    with pytest.raises(KeyboardInterrupt):
-        train_and_evaluate(config, tmp_path / 'again')
-    monkeypatch.setattr(loop.Run, 'train', train)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Run, 'train', stop)
+        with pytest.raises(KeyboardInterrupt):
+            train_and_evaluate(config, folder)
+
+
+def test_an_interrupted_chain_goes_on_bit_for_bit(whole, tmp_path, monkeypatch):
+    config, results, folder = whole
+    _stop_in(config, tmp_path / 'again', 'round01', monkeypatch)
     shutil.rmtree(tmp_path / 'again' / 'round01' / 'checkpoints')  # it began, and saved nothing yet
     assert train_and_evaluate(config, tmp_path / 'again') == results
     for name in STAGES:
@@ -189,18 +194,7 @@ def test_a_search_ends_early_and_the_next_stage_is_smaller(early):
 
 def test_a_search_that_was_interrupted_ends_where_it_would_have(early, tmp_path, monkeypatch):
     config, results, folder = early
-    train, calls = loop.Run.train, []
-
-    def stop(run, state, source, count):
-        calls.append(run.config.stage)
-        if calls.count('search') > 2:  # after step 4, which is saved
-            raise KeyboardInterrupt
-        return train(run, state, source, count)
-
-    monkeypatch.setattr(loop.Run, 'train', stop)
-    with pytest.raises(KeyboardInterrupt):
-        train_and_evaluate(config, tmp_path / 'again')
-    monkeypatch.setattr(loop.Run, 'train', train)
+    _stop_in(config, tmp_path / 'again', 'search', monkeypatch)  # after step 4, which is saved
     assert train_and_evaluate(config, tmp_path / 'again') == results
     logs = [(path / 'search/metrics.jsonl').read_text() for path in (folder, tmp_path / 'again')]
     assert logs[0] == logs[1]
