@@ -1,4 +1,4 @@
-"""The command line: gjax list | train | eval | sweep | report | reproduce. Thin: each is one call into gjax.train."""
+"""The command line: gjax list | train | eval | sweep | report | reproduce | prepare. Thin: each is one call below it."""
 
 import argparse
 import json
@@ -83,6 +83,17 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument('--extras', action='store_true', help='also the ablations')
     study.add_argument('--jobs', type=int, default=0, help='runs at a time (default: 2 on a CPU of 2 or more cores, else 1)')
     study.add_argument('--update_readme', action='store_true', help='write the tables into the README files')
+    prepare = commands.add_parser('prepare', help='prepare a data set that TFDS lacks, without TensorFlow')
+    prepare.add_argument('name', metavar='NAME', help='usps, mnist_m, syn_digits, office31[/DOMAIN] or pacs[/DOMAIN]')
+    prepare.add_argument(
+        '--data_dir', metavar='DIR', help='the TFDS directory (default TFDS_DATA_DIR or ~/tensorflow_datasets)'
+    )
+    prepare.add_argument(
+        '--manual_dir', metavar='DIR', help='where published files are, or go (default DATA_DIR/downloads/NAME)'
+    )
+    prepare.add_argument(
+        '--mirror', metavar='URL', default='', help='where they lie by name (default GJAX_MIRROR, or their site)'
+    )
     return parser
 
 
@@ -97,6 +108,7 @@ def _list() -> None:
         'studies (gjax reproduce NAME)': sorted(p.parent.name for p in root.glob('*/study.py')),
         'configs (gjax train --config=FILE)': [p.relative_to(root.parent).as_posix() for p in files],
         'data sets (config.data.name)': [*data.EMBEDDED, 'npz:PATH', 'folder:PATH', 'any TFDS name'],
+        'data sets (gjax prepare NAME)': data.sources.OWN,
         'networks (config.net.name)': nets.NETS,
     }
     for title, names in sections.items():
@@ -155,6 +167,11 @@ def _run(arguments, overrides) -> None:
 
         metrics = tuple(name.strip() for name in (arguments.metrics or '').split(',') if name.strip())
         print(report(arguments.runs, arguments.out, metrics))
+    elif arguments.command == 'prepare':
+        from gjax.data import builders
+
+        options = {'manual_dir': arguments.manual_dir, 'mirror': arguments.mirror}
+        print(builders.prepare(arguments.name, arguments.data_dir, **options))
     elif arguments.command == 'sweep':
         from gjax.train import processes, sweep
         from gjax.train.errors import RunError

@@ -33,7 +33,7 @@ def figures(directories):
     eps = config['evaluation']['eps']
     radius = read_arrays(first / 'examples.npz')['radius']
     chosen = plots.extremes(radius, 24)
-    shown = data.find(config['data']['name'], config['data']['dir'] or None, config['data']['image_size']).train.read(chosen)
+    shown = data.from_config(config['data'], config['seed']).train.read(chosen)
     return {
         'training_curves.png': plots.training_curves(lines),
         'accuracy_against_eps.png': plots.accuracy_against_eps({run: results[run] for run in methods}, eps),

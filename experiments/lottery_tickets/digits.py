@@ -83,7 +83,7 @@ def early_bird(config):
     faster than the encoder's (mnist5k, widths 32 and 128, seed 10, 85 % of the channels: its first layer kept one)."""
     config.data.name = 'digits'
     config.evaluation.extractor = 'lottery_tickets/extractor.py:digits'
-    config.net.widths = (32, 64, 128)
+    config.net.widths = (40, 80, 160)
     config.train.update(total_epochs=200, checkpoint_every_epochs=200, eval_every_epochs=200, eval_batch_size=360)
     config.method.update(name='early_bird', model='vae', channels=0.75, scope='layer', gamma_l1=1.0)
     config.method.update(controls=('random', 'reinit', 'snip', 'grasp'))

@@ -43,13 +43,14 @@ class Dataset:
     test: Records
     num_classes: int
     image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...] = ()  # where the source gives them
 
     def load(self) -> 'Dataset':
         """The same set with both splits decoded into memory."""
         if isinstance(self.train, Split) and isinstance(self.test, Split):
             return self
         splits = (split.read(np.arange(len(split))) for split in (self.train, self.test))
-        return check_dataset(self.name, *splits, self.num_classes)
+        return dataclasses.replace(check_dataset(self.name, *splits, self.num_classes), class_names=self.class_names)
 
     @property
     def nbytes(self) -> int:

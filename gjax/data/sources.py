@@ -14,11 +14,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from gjax.data.convert import resize
 from gjax.data.dataset import DataError, Dataset, Split, check_dataset, check_split
 
 _KEYS = ('train_images', 'train_labels', 'test_images', 'test_labels')
 _SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.webp')
 _TEST_FOLDERS = ('test', 'val', 'validation')
+OWN = ('usps', 'mnist_m', 'syn_digits', 'office31', 'pacs')  # the builders of `gjax.data.builders`
 
 
 def npz(path: str) -> Dataset:
@@ -44,7 +46,7 @@ def npz(path: str) -> Dataset:
     return check_dataset(name, *splits)
 
 
-def _is_test(relative: str) -> bool:
+def is_held_out(relative: str) -> bool:
     """A fixed tenth of the files, chosen by the hash of their path, so that adding files moves no other."""
     return hashlib.sha256(relative.encode()).digest()[0] < 26
 
@@ -120,7 +122,7 @@ def folder(path: str, image_size: int = 0) -> Dataset:
     labels: dict[str, list[int]] = {'train': [], 'test': []}
     for relative in relatives:
         file = relative.as_posix()
-        is_test = relative.parts[0] != 'train' if has_splits else _is_test(file)
+        is_test = relative.parts[0] != 'train' if has_splits else is_held_out(file)
         split = 'test' if is_test else 'train'
         files[split].append(file)
         labels[split].append(classes[relative.parts[-2]])
@@ -130,7 +132,7 @@ def folder(path: str, image_size: int = 0) -> Dataset:
     train, test = (
         FolderRecords(name, root, tuple(files[s]), np.asarray(labels[s], np.int32), image_size) for s in ('train', 'test')
     )
-    return Dataset(name, train, test, len(classes), train.read([0]).images.shape[1:])
+    return Dataset(name, train, test, len(classes), train.read([0]).images.shape[1:], tuple(classes))
 
 
 def tfds_names() -> list[str]:
@@ -140,14 +142,15 @@ def tfds_names() -> list[str]:
     return tfds.list_builders(with_community_datasets=False)
 
 
-def _tfds_directory(data_dir: str | None) -> Path:
+def tfds_directory(data_dir: str | None) -> Path:
+    """Where prepared sets lie: data_dir, TFDS_DATA_DIR or ~/tensorflow_datasets."""
     return Path(data_dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets').expanduser()
 
 
 def is_tfds(name: str, data_dir: str | None) -> bool:
     """Whether `name` is a TFDS builder's, or a prepared set of that name lies in the TFDS directory."""
     base = name.partition('/')[0]
-    return base.isidentifier() and ((_tfds_directory(data_dir) / base).is_dir() or base in tfds_names())
+    return base.isidentifier() and (base in OWN or (tfds_directory(data_dir) / base).is_dir() or base in tfds_names())
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -174,7 +177,7 @@ class TfdsRecords:
     def _pixels(self, image: np.ndarray) -> np.ndarray:
         if not self.image_size or image.shape[:2] == (self.image_size, self.image_size) or image.dtype != np.uint8:
             return image
-        return _resized(image, self.image_size)
+        return resize(image, self.image_size)
 
     def read(self, rows) -> Split:
         name = f'{self.name} {self.split}'
@@ -192,12 +195,6 @@ class TfdsRecords:
             low, high = split.labels.min(), split.labels.max()
             raise DataError(f'{name} labels run from {low} to {high}; allowed: 0..{self.num_classes - 1}')
         return Split(split.images, split.labels.astype(np.int32))
-
-
-def _resized(image: np.ndarray, size: int) -> np.ndarray:
-    resize = Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).resize
-    pixels = np.asarray(resize((size, size), Image.Resampling.BILINEAR))
-    return pixels[..., None] if image.shape[-1] == 1 else pixels
 
 
 def _tfds_builder(name: str, directory: str):
@@ -218,7 +215,7 @@ def tfds(name: str, data_dir: str | None, image_size: int = 0) -> Dataset:
     Raises:
       DataError: not prepared there (the message has the command that prepares it), or without images.
     """
-    directory = _tfds_directory(data_dir)
+    directory = tfds_directory(data_dir)
     try:
         builder = _tfds_builder(name, str(directory))
         # Not by the metadata's splits: they are empty under tfds.testing.mock_data.
@@ -228,10 +225,12 @@ def tfds(name: str, data_dir: str | None, image_size: int = 0) -> Dataset:
             raise DataError(
                 f'{name} in {directory} is not in array_record format; prepare it with --file_format=array_record'
             ) from error
-        prepare = f'tfds build {name} --file_format=array_record --data_dir={directory}'
+        if name.partition('/')[0] in OWN:
+            prepare = f'gjax prepare {name} --data_dir={directory}'
+        else:
+            prepare = f'pip install tensorflow && tfds build {name} --file_format=array_record --data_dir={directory}'
         raise DataError(
-            f'data.name is {name!r}, but {directory} holds no prepared TFDS set of that name; '
-            f'run: pip install tensorflow && {prepare}'
+            f'data.name is {name!r}, but {directory} holds no prepared TFDS set of that name; run: {prepare}'
         ) from error
     features = builder.info.features
     if 'image' not in features:
@@ -240,17 +239,17 @@ def tfds(name: str, data_dir: str | None, image_size: int = 0) -> Dataset:
     test_name = next((s for s in ('test', 'validation') if s in splits), None)
     if 'train' not in splits or test_name is None:
         raise DataError(f'{name} has splits {", ".join(splits)}; needed: train, and test or validation')
-    labelled, classes = 'label' in features, 1  # all images of a set without labels are of one class
+    labelled, classes, names = 'label' in features, 1, ()  # all images of a set without labels are of one class
     if labelled and not hasattr(features['label'], 'num_classes'):
         raise DataError(f'{name} has a label of type {type(features["label"]).__name__}; needed: ClassLabel')
     if labelled:
-        classes = features['label'].num_classes
+        classes, names = features['label'].num_classes, tuple(features['label'].names or ())
     options = (classes, image_size, labelled)
     train, test = (TfdsRecords(name, str(directory), split, *options) for split in ('train', test_name))
     for records in (train, test):
         if not len(records):
             raise DataError(f'{name} {records.split} holds no examples; prepare it again')
-    return Dataset(name, train, test, classes, train.read([0]).images.shape[1:])
+    return Dataset(name, train, test, classes, train.read([0]).images.shape[1:], names)
 
 
 def nearest(name: str, known) -> str:

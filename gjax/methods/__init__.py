@@ -7,7 +7,7 @@ import importlib
 from gjax import nets
 from gjax.methods.base import OPTIMIZER_DEFAULTS, DataInfo, Method, Stage, State, build_optimizer
 
-_RESERVED = ('net', 'optimizer', 'info', 'evaluation')
+_RESERVED = ('net', 'optimizer', 'info', 'evaluation', 'constant_optimizer')
 METHODS = (
     'supervised',
     'adversarial_training',
@@ -18,9 +18,17 @@ METHODS = (
     'gan',
     'lottery_tickets',
     'early_bird',
+    'source_only',
+    'target_only',
+    'dann',
+    'adda',
+    'dan',
+    'coral',
+    'mcd',
+    'generate_to_adapt',
 )
 
-__all__ = ['METHODS', 'DataInfo', 'Method', 'Stage', 'State', 'build', 'defaults']
+__all__ = ['METHODS', 'DataInfo', 'Method', 'Stage', 'State', 'build', 'defaults', 'domains']
 
 
 def _options(section: str, given: dict, cls, reserved=()):
@@ -39,6 +47,11 @@ def _class(name):
         hint = f' (did you mean {near[0]}?)' if near else ''
         raise ValueError(f'method.name is {name!r}{hint}; allowed: {", ".join(METHODS)}')
     return importlib.import_module(f'gjax.methods.{name}').METHOD
+
+
+def domains(name: str) -> tuple[str, ...]:
+    """The domains that a method knows, e.g. ('source', 'target'); () of most. ValueError if there is no such method."""
+    return getattr(_class(name), 'domains', ())
 
 
 def defaults(config: dict) -> dict[str, dict]:
@@ -73,11 +86,14 @@ def build(config, info: DataInfo) -> Method:
     cls = _class(name)
     if config['net']['name'] not in cls.NETS:
         raise ValueError(f'net.name is {config["net"]["name"]!r}; allowed for {name}: {", ".join(cls.NETS)}')
-    evaluation = cls.EVALUATION
+    evaluation, optimizer, more = cls.EVALUATION, config['optimizer'], {}
+    if 'constant_optimizer' in cls.__dataclass_fields__:
+        more['constant_optimizer'] = build_optimizer({**optimizer, 'schedule': 'constant', 'warmup_epochs': 0.0}, info)
     return cls(
         net=nets.build(num_classes=info.num_classes, image_shape=info.image_shape, **config['net']),
-        optimizer=build_optimizer(config['optimizer'], info),
+        optimizer=build_optimizer(optimizer, info),
         info=info,
         evaluation=evaluation(**_options('evaluation', config['evaluation'], evaluation)),
         **_options('method', options, cls, _RESERVED),
+        **more,
     )

@@ -41,6 +41,7 @@ class DataInfo:
     steps_per_epoch: int
     num_steps: int
     image_shape: tuple[int, int, int] = (0, 0, 0)
+    class_names: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +61,9 @@ class Stage:
 class Method(Protocol):
     """A method's pure functions; everything here may be jitted.
 
-    Batches are {'image': float32 [B, H, W, C] in [0, 1], 'label': int32 [B], 'index': int32 [B]}.
+    Batches are {'image': float32 [B, H, W, C] in [0, 1], 'label': int32 [B], 'index': int32 [B]}. A method with an attribute
+    `domains`, names such as ('source', 'target'), steps on {domain: such a batch}, and is evaluated on one at a time; the
+    targets' have no labels in training unless its `target_labels` is true.
     """
 
     def init(self, rng, batch) -> State:
@@ -83,6 +86,9 @@ class Method(Protocol):
 
     def summarize_examples(self, examples) -> dict[str, float]:
         """Numbers for results.json from `describe_example` over the training split."""
+
+    def conclude(self, means: dict) -> dict[str, float]:
+        """Optional: numbers for results.json from the means of `final_evaluate`."""
 
     def done(self, state: State) -> jax.Array:
         """Optional: whether the run ends here, before its last step; asked at the end of every epoch at least."""
@@ -112,7 +118,9 @@ OPTIMIZER_DEFAULTS = {
     'b1': 0.9,  # adam, adamw
     'b2': 0.999,  # adam, adamw
     'weight_decay': 0.0,  # added to the gradient as in PyTorch (sgd, adam), decoupled (adamw)
-    'schedule': 'constant',  # constant | cosine (to zero at the last step) | steps (times factor at each milestone)
+    # constant | cosine (to zero at the last step) | steps (times factor at each milestone) | inverse (1 / (1 + decay step))
+    'schedule': 'constant',
+    'decay': 1e-4,  # inverse
     'milestones': (),  # epochs
     'factor': 0.1,
     'warmup_epochs': 0.0,  # linear from zero
@@ -130,8 +138,12 @@ def learning_rate_schedule(spec: dict, info: DataInfo):
     elif kind == 'steps':
         drops = {round(epoch * info.steps_per_epoch) - warmup: spec['factor'] for epoch in spec['milestones']}
         main = optax.piecewise_constant_schedule(peak, drops)
+    elif kind == 'inverse':
+
+        def main(step):
+            return peak / (1 + spec['decay'] * jnp.asarray(step, jnp.float32))
     else:
-        raise ValueError(f'optimizer.schedule is {kind!r}; allowed: constant, cosine, steps')
+        raise ValueError(f'optimizer.schedule is {kind!r}; allowed: constant, cosine, steps, inverse')
     if not warmup:
         return main
     return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), main], [warmup])
@@ -147,7 +159,7 @@ def build_optimizer(spec: dict, info: DataInfo) -> optax.GradientTransformation:
         if key not in OPTIMIZER_DEFAULTS:
             raise ValueError(f'there is no optimizer.{key}; allowed: {", ".join(OPTIMIZER_DEFAULTS)}')
     spec = OPTIMIZER_DEFAULTS | spec
-    for key in ('learning_rate', 'weight_decay', 'momentum', 'warmup_epochs'):
+    for key in ('learning_rate', 'weight_decay', 'momentum', 'warmup_epochs', 'decay'):
         if spec[key] < 0:
             raise ValueError(f'optimizer.{key} is {spec[key]}; allowed: >= 0')
     for key in ('b1', 'b2'):

@@ -233,6 +233,12 @@ class Classifier:
             results['accuracy_curve'] = curve.astype(jnp.float32)
         return results
 
+    def conclude(self, means: dict) -> dict[str, float]:
+        """The curve of `final_evaluate`'s means as numbers, one radius a name."""
+        curve = zip(self.evaluation.curve, means.get('accuracy_curve', ()), strict=True)
+        at = {f'accuracy_at_{eps:.4f}': value for eps, value in curve}
+        return {name: value for name, value in means.items() if name != 'accuracy_curve'} | at
+
     def describe_example(self, state: State, batch):
         """The margin in logits and the clean correctness of un-augmented training images, each [B]."""
         logits = self.logits(state, batch['image'])

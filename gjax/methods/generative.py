@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from gjax import masks, nets
 from gjax.methods.base import DataInfo, State, new_state
 from gjax.methods.classifier import positive
+from gjax.methods.players import Players
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +30,7 @@ class GenerativeEvaluation:
 
 
 @dataclasses.dataclass(frozen=True)
-class Generative:
+class Generative(Players):
     """Players made of one family's parts; subclasses add `modules`, `step` and what they can do (generate, encode, ...).
 
     ema: the decay of an exponential moving average of the decoder's or generator's weights, which evaluation then uses; 0
@@ -54,34 +55,13 @@ class Generative:
         """Which of generate, encode and reconstruct mean something for this model."""
         return ('generate',)
 
-    def modules(self) -> dict[str, Any]:
-        """The Linen module of every player, in the order of their initialisation."""
-        raise NotImplementedError
-
     def init(self, rng, batch) -> State:
         init_rng, run_rng = jax.random.split(rng)
-        params, stats = {}, {}
-        for i, (player, module) in enumerate(self.modules().items()):
-            inputs = jnp.zeros((1, self.net.latent)) if player == self.DECODER else batch['image']
-            variables = module.init(jax.random.fold_in(init_rng, i), inputs, train=False)
-            params[player] = variables['params']
-            stats[player] = variables.get('batch_stats', {})
+        codes = jnp.zeros((1, self.net.latent))
+        params, stats = self.init_players(init_rng, lambda player, *_: codes if player == self.DECODER else batch['image'])
         opt_state = {player: self.optimizer.init(params[player]) for player in params}
         memory = {'ema': params[self.DECODER]} if self.ema else {}
         return new_state(run_rng, params, stats, opt_state, jax.tree.map(jnp.copy, memory))
-
-    def apply(self, player: str, params, batch_stats, inputs, *, train: bool):
-        """A player's outputs and its batch statistics after this pass (unchanged unless `train`)."""
-        variables = {'params': params, 'batch_stats': batch_stats}
-        module = self.modules()[player]
-        if not train:
-            return module.apply(variables, inputs, train=False), batch_stats
-        outputs, new = module.apply(variables, inputs, train=True, mutable=['batch_stats'])
-        return outputs, new.get('batch_stats', {})
-
-    def masked(self, state: State, player: str, params=None):
-        """A player's parameters (default: the state's) under its mask."""
-        return masks.apply(state.masks[player], state.params[player] if params is None else params)
 
     def after_step(self, state: State) -> State:
         """The state at the next step, its moving average taken."""

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gjax.nets.torch_weights import as_kernel, filled
+
 SIDE = 299  # pixels
 
 
@@ -157,16 +159,8 @@ def from_torch(arrays) -> dict:
             continue
         array, leaf = np.asarray(value), kinds[kind]
         if leaf == 'kernel':
-            array = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
+            array = as_kernel(array)
         found['/'.join(('batch_stats' if leaf in ('mean', 'var') else 'params', *layer, leaf))] = array
     classes = found.get('params/fc/bias', np.zeros(1)).size
     shapes = jax.eval_shape(lambda: InceptionV3(classes).init(jax.random.key(0), jnp.zeros((1, 8, 8, 3))))
-    paths, structure = jax.tree_util.tree_flatten_with_path(shapes)
-    leaves = []
-    for path, expected in paths:
-        name = jax.tree_util.keystr(path, simple=True, separator='/')
-        if name not in found or found[name].shape != expected.shape:
-            what = f'is {found[name].shape}' if name in found else 'is missing'
-            raise ValueError(f'these are not the weights of Inception-v3: {name} {what}, expected {expected.shape}')
-        leaves.append(jnp.asarray(found[name], jnp.float32))
-    return jax.tree.unflatten(structure, leaves)
+    return filled(shapes, found, 'Inception-v3')

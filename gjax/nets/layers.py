@@ -192,16 +192,19 @@ BATCH_NORM_RETENTION = 0.9  # of the running statistics, at each training-mode p
 class BatchNorm(nn.Module):
     """Batch normalisation in float32, its result in `dtype` (retention 0.9, epsilon 1e-5: PyTorch's defaults).
 
-    Over a batch that is sharded across devices the statistics are those of the whole batch.
+    Over a batch that is sharded across devices the statistics are those of the whole batch. two_pass: variances as
+    E[(x - E x)^2] instead of E[x^2] - (E x)^2, which loses those that are small beside the mean.
     """
 
     affine: bool = True
     dtype: Any = jnp.float32
     scale_init: Any = nn.initializers.ones_init()
+    two_pass: bool = False
 
     @nn.compact
     def __call__(self, features, *, train: bool):
         return nn.BatchNorm(
+            use_fast_variance=not self.two_pass,
             use_running_average=not train,
             momentum=BATCH_NORM_RETENTION,
             epsilon=1e-5,

@@ -4,10 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gjax.nets.channels import ChannelGroup, group
 from gjax.nets.layers import BatchNorm, Conv, global_average_pool, standardize
+from gjax.nets.torch_weights import as_kernel, filled
 
 
 class PreActBlock(nn.Module):
@@ -115,7 +118,8 @@ class BottleneckBlock(nn.Module):
 
 
 class ResNet50(nn.Module):
-    """ResNet with bottlenecks for 224-pixel images; [B, H, W, 3] in [0, 1] to float32 logits [B, K].
+    """ResNet with bottlenecks for 224-pixel images; [B, H, W, 3] in [0, 1] to float32 logits [B, K], or with num_classes 0
+    to the features [B, F] before them.
 
     inner: channels after the first and the second convolution of every block, in this order; () for the block's width.
     """
@@ -148,4 +152,37 @@ class ResNet50(nn.Module):
         for i, (width, stride) in enumerate(block_shapes(self.blocks, self.width)):
             inner = tuple(self.inner[2 * i : 2 * i + 2])
             features = BottleneckBlock(width, stride, self.dtype, inner)(features, train=train)
-        return nn.Dense(self.num_classes)(global_average_pool(features))
+        features = global_average_pool(features)
+        return nn.Dense(self.num_classes)(features) if self.num_classes else features
+
+    def from_torch(self, arrays) -> dict:
+        """Flax variables of this network from the arrays of a torchvision ResNet's state dict, by its names; with
+        num_classes 0 without the last layer's.
+
+        Raises:
+          ValueError: an array is missing or has another shape; one line.
+        """
+        layers, places = list(self.blocks), {'conv1': 'Conv_0', 'bn1': 'BatchNorm_0', 'fc': 'Dense_0'}
+        for stage, count in enumerate(layers):
+            for i in range(count):
+                torch, flax = f'layer{stage + 1}.{i}.', f'BottleneckBlock_{sum(layers[:stage]) + i}/'
+                for k in range(3):
+                    places |= {f'{torch}conv{k + 1}': f'{flax}Conv_{k}', f'{torch}bn{k + 1}': f'{flax}BatchNorm_{k}'}
+                places |= {f'{torch}downsample.0': f'{flax}Conv_3', f'{torch}downsample.1': f'{flax}BatchNorm_3'}
+        norm = {'weight': 'params/{}/scale', 'bias': 'params/{}/bias'}
+        norm |= {'running_mean': 'batch_stats/{}/mean', 'running_var': 'batch_stats/{}/var'}
+        found = {}
+        for name, value in arrays.items():
+            layer, _, kind = name.rpartition('.')
+            place = places.get(layer)
+            if place is None or kind == 'num_batches_tracked':
+                continue
+            if 'BatchNorm' in place:
+                found[norm[kind].format(f'{place}/BatchNorm_0')] = np.asarray(value)
+            elif kind == 'weight':
+                found[f'params/{place}/kernel'] = as_kernel(value)
+            else:
+                found[f'params/{place}/{kind}'] = np.asarray(value)
+        image = jnp.zeros((1, 32, 32, 3))
+        shapes = jax.eval_shape(lambda: self.init(jax.random.key(0), image, train=False))
+        return filled(shapes, found, 'this ResNet')

@@ -96,7 +96,7 @@ def _local(tree):
 
 def _examples(run: Run):
     """A batch of training examples, drawn by the seed, as the method may look at before it begins."""
-    split = data.find(run.config.data.name, run.config.data.dir or None, run.config.data.image_size).train
+    split = data.from_config(run.config.data, run.config.seed).train
     count = min(len(split), run.config.train.batch_size)
     rows = np.sort(np.random.default_rng(abs(run.config.seed)).choice(len(split), count, replace=False))
     chosen = split.read(rows)

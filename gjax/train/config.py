@@ -34,7 +34,11 @@ def base_config() -> ml_collections.ConfigDict:
         {
             'name': 'digits',  # digits | mnist5k | mnistm5k | syndigits | npz:PATH | folder:PATH | a TFDS name
             'dir': '',  # where prepared TFDS sets lie; default: the variable TFDS_DATA_DIR
-            'image_size': 0,  # folder and TFDS: resize to this side; 0 keeps the files' size
+            'target': '',  # of methods that adapt to another domain: the set of that domain, named as `name`
+            'examples': 0,  # train on so many, drawn by the seed; 0: all
+            'target_examples': 0,  # the same of the target
+            'image_size': 0,  # resize to this side; 0 keeps what the set has
+            'channels': 0,  # 3: grey images repeated; 1: the luma of coloured ones; 0 keeps what the set has
             'streaming': False,  # decode while training instead of holding the set on the devices
             'workers': 0,  # streaming: processes that decode, in every process of the run; 0: threads
             'padding': 0,  # random crop after padding by this many pixels

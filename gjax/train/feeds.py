@@ -58,7 +58,6 @@ class Resident:
     waited = 0.0  # seconds that the run waited for data
 
     def __init__(self, dataset: data.Dataset, mesh, rng, batch_size: int):
-        _check_memory(dataset, mesh)
         self.mesh, self._batch_size = mesh, batch_size
         self.train, self.test = (replicate(split, mesh) for split in (dataset.train, dataset.test))
         self._rng = rng
@@ -159,6 +158,45 @@ class Streamed:
         return data.to_batch(source['image'], source['label'], source['index'])
 
 
+class Domains:
+    """Several sets at once, each with its own feed and its own order: a batch is {domain: its batch}.
+
+    Splits are called 'DOMAIN/train' and 'DOMAIN/test'. unlabelled: domains whose labels no training step sees.
+    """
+
+    def __init__(self, feeds: dict, unlabelled=()):
+        self._feeds, self._unlabelled = feeds, unlabelled
+        self.batch = next(iter(feeds.values())).batch  # of examples: alike for feeds of one kind
+
+    @property
+    def waited(self) -> float:
+        return sum(feed.waited for feed in self._feeds.values())
+
+    @contextlib.contextmanager
+    def chunks(self, start: int, counts):
+        """A context that gives an iterator of sources, one for each of `counts` steps from step `start` on."""
+        with contextlib.ExitStack() as stack:
+            each = [stack.enter_context(feed.chunks(start, counts)) for feed in self._feeds.values()]
+            yield (dict(zip(self._feeds, sources, strict=True)) for sources in zip(*each, strict=True))
+
+    def begin(self, source, first_step, max_steps: int):
+        """Inside jit: the function (i, step) -> batch of the i-th step after `first_step`."""
+        reads = {name: feed.begin(source[name], first_step, max_steps) for name, feed in self._feeds.items()}
+
+        def read(i, step):
+            batch = {name: own(i, step) for name, own in reads.items()}
+            for name in self._unlabelled:
+                del batch[name]['label']
+            return batch
+
+        return read
+
+    def examples(self, name: str, batch_size: int):
+        """A context that gives an iterator of (source, mask) over the split `name`, in index order."""
+        domain, _, split = name.partition('/')
+        return self._feeds[domain].examples(split, batch_size)
+
+
 def _next(iterator):
     """The next batch; DataError, in place of Grain's own errors, if a worker has died."""
     try:
@@ -217,11 +255,12 @@ class _Ahead:
         self._thread.join()
 
 
-def _check_memory(dataset: data.Dataset, mesh) -> None:
-    """RunError if the set, which lies whole on every device, would fill more than half of the smallest one."""
-    limit = device_memory(mesh)
-    if dataset.nbytes > limit / 2:
+def check_memory(datasets, mesh) -> None:
+    """RunError if sets, which lie whole on every device, would fill more than half of the smallest one."""
+    limit, needed = device_memory(mesh), sum(dataset.nbytes for dataset in datasets)
+    if needed > limit / 2:
+        names = ' with '.join(repr(dataset.name) for dataset in datasets)
         raise RunError(
-            f'data.name is {dataset.name!r}, which takes {dataset.nbytes / 2**30:.1f} GiB on every device; allowed: half of '
+            f'data.name is {names}, which takes {needed / 2**30:.1f} GiB on every device; allowed: half of '
             f'a device, {limit / 2**31:.1f} GiB; set data.streaming=True, or smaller images (data.image_size)'
         )

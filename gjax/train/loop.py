@@ -14,6 +14,7 @@ from gjax.train import config as configs
 from gjax.train import logging, processes
 from gjax.train.chain import Chain
 from gjax.train.checkpoint import Checkpointer
+from gjax.train.domains import DomainScores, selected
 from gjax.train.errors import Interrupted, NonFiniteError, RunError
 from gjax.train.run import Run
 from gjax.train.scores import Scores
@@ -125,12 +126,14 @@ def _one_stage(chain: Chain, name: str, workdir: Path, signals, profile=()) -> d
         return _train_and_evaluate(run, chain, workdir, checkpoints, signals, scores, trace)
 
 
-def _scores_of(run: Run) -> Scores | None:
-    """The scores of a generative run, kept with it."""
-    if not hasattr(run.method, 'abilities'):
-        return None
+def _scores_of(run: Run) -> Scores | DomainScores | None:
+    """The scores of a generative run, or of one that knows several domains, kept with it."""
     if not hasattr(run, 'scores'):
-        run.scores = Scores(run, train_and_evaluate)
+        run.scores = None
+        if hasattr(run.method, 'abilities'):
+            run.scores = Scores(run, train_and_evaluate)
+        elif run.domains:
+            run.scores = DomainScores(run)
     return run.scores
 
 
@@ -214,6 +217,7 @@ def _train_and_evaluate(run: Run, chain: Chain, workdir: Path, checkpoints: Chec
                 begun = time.monotonic()
                 values = run.evaluate(state) | run.summarize(state)
                 log.write(step, **shared, **{f'test/{name}': value for name, value in values.items()})
+                _keep_arrays(workdir / 'snapshots' / f'{step:08d}.npz', scores.snapshot(state) if scores else {})
                 evaluated += time.monotonic() - begun
             stopped = signals.agree()
             if last or (run.checkpoint_every and step % run.checkpoint_every == 0) or stopped:
@@ -232,23 +236,30 @@ def _train_and_evaluate(run: Run, chain: Chain, workdir: Path, checkpoints: Chec
 
     run.check = check
     examples = run.describe(state)
-    if main:
-        with logging.whole_file(workdir / 'examples.npz') as stream:
-            np.savez(stream, **examples)
+    _keep_arrays(workdir / 'examples.npz', examples)
     results = _content(config, step, run.final_metrics(state, examples))
     if scores:
         results['metrics'] |= scores.measure(state)
         results['protocol'] = scores.protocol
-        pictures = scores.pictures(state)
-        if main:
-            with logging.whole_file(workdir / 'images.npz') as stream:
-                np.savez(stream, **pictures)
+        _keep_arrays(workdir / 'images.npz', scores.pictures(state))
+    if main and hasattr(run.method, 'selections'):
+        results['metrics'] |= selected(logging.read_metrics(workdir / 'metrics.jsonl'), run.method.selections())
     if main and hasattr(run.method, 'ticket'):
         save_ticket(workdir / 'ticket.npz', *run.method.ticket(jax.device_get(state)))
     write_record()
     if main:
         logging.write_json(workdir / 'results.json', results)
     return results
+
+
+def _keep_arrays(path: Path, arrays: dict) -> None:
+    """Process 0 writes an .npz, its folder too; nothing where there is nothing to write."""
+    if not processes.is_main() or not arrays:
+        return
+    with logging.writing(path):
+        path.parent.mkdir(exist_ok=True)
+    with logging.whole_file(path) as stream:
+        np.savez(stream, **arrays)
 
 
 def _earlier(workdir: Path) -> dict[str, float]:

@@ -3,6 +3,7 @@
 import itertools
 import math
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +13,10 @@ from gjax import data, methods
 from gjax.metrics import MaskedMean
 from gjax.train import config as configs
 from gjax.train import feeds
+from gjax.train.checkpoint import from_arrays, to_arrays
 from gjax.train.devices import check_divisible, data_mesh, device_memory, replicated, sharded
 from gjax.train.errors import RunError
+from gjax.train.weights import read_weights
 
 MAX_WORKERS = 128
 
@@ -32,7 +35,12 @@ def make_train_call(method, mesh, begin, *, max_steps: int, augmentation: dict):
         def step(i, state):
             batch = read(i, state.step)
             step_rng = jax.random.fold_in(rng, state.step)
-            batch['image'] = data.augment(batch['image'], rng=step_rng, **augmentation)
+            if 'image' in batch:
+                batch['image'] = data.augment(batch['image'], rng=step_rng, **augmentation)
+            else:
+                for number, domain in enumerate(batch.values()):
+                    own_rng = jax.random.fold_in(step_rng, number)
+                    domain['image'] = data.augment(domain['image'], rng=own_rng, **augmentation)
             return method.step(state, jax.lax.with_sharding_constraint(batch, sharded(mesh)))
 
         shapes = jax.eval_shape(step, 0, state)[1]
@@ -73,6 +81,8 @@ def _check_ranges(config, mesh) -> None:
     for section, key, low in (('train', 'steps_per_call', 1), ('data', 'padding', 0), ('data', 'image_size', 0)):
         if config[section][key] < low:
             raise RunError(f'{section}.{key} is {config[section][key]}; allowed: >= {low}')
+    if config.data.channels not in (0, 1, 3):
+        raise RunError(f'data.channels is {config.data.channels}; allowed: 0, 1, 3')
     if not -(2**63) <= config.seed < 2**63:
         raise RunError(f'seed is {config.seed}; allowed: integers of 64 bits')
     if not 0 <= config.data.workers <= MAX_WORKERS:
@@ -88,8 +98,11 @@ class Run:
         self.check = lambda: None  # called before every evaluated batch; may raise to stop
         self.mesh = data_mesh() if mesh is None else mesh
         _check_ranges(config, self.mesh)
-        dataset = data.find(config.data.name, config.data.dir or None, config.data.image_size)
-        count = len(dataset.train)
+        self.domains = self._check_domains()
+        datasets = {'source': data.from_config(config.data, config.seed)}
+        if config.data.target:
+            datasets['target'] = data.target_from_config(config.data, config.seed)
+        dataset, count = datasets['source'], min(len(own.train) for own in datasets.values())
         steps_per_epoch = count // train.batch_size
         if not steps_per_epoch:
             raise RunError(f'train.batch_size is {train.batch_size}; allowed: at most {count}, the training examples')
@@ -99,8 +112,16 @@ class Run:
         if not self.num_steps:
             raise RunError('train.total_epochs, total_examples and total_steps are 0; allowed: one of them positive')
         shape = tuple(dataset.image_shape)
-        self.info = methods.DataInfo(dataset.num_classes, count, steps_per_epoch, self.num_steps, shape)
+        self.info = methods.DataInfo(
+            dataset.num_classes, len(dataset.train), steps_per_epoch, self.num_steps, shape, dataset.class_names
+        )
         self.method = methods.build(config, self.info)
+        names = {name if self.domains else '': own for name, own in datasets.items()}
+        self.examples = {
+            f'{name}/{split}'.lstrip('/'): len(getattr(own, split))
+            for name, own in names.items()
+            for split in ('train', 'test')
+        }
         self.init_rng, data_rng, self.eval_rng = jax.random.split(jax.random.key(config.seed), 3)
         first = dataset.train.read(np.arange(min(2, count)))
         self._example = data.to_batch(first.images, first.labels, np.arange(len(first)))
@@ -110,14 +131,35 @@ class Run:
         if config.data.streaming:
             batch_bytes = train.batch_size * int(np.prod(dataset.image_shape))
             self.steps_per_call = max(1, min(self.steps_per_call, feeds.CHUNK_BYTES // batch_bytes))
-            sizes = (train.batch_size, self.num_steps, self.steps_per_call)
-            self.feed = feeds.Streamed(dataset, self.mesh, order_rng, *sizes, config.data.workers)
         else:
-            self.feed = feeds.Resident(dataset, self.mesh, order_rng, train.batch_size)
+            feeds.check_memory(datasets.values(), self.mesh)
+        if self.domains:
+            each = {
+                name: self._feed(own, jax.random.fold_in(order_rng, i)) for i, (name, own) in enumerate(datasets.items())
+            }
+            self.feed = feeds.Domains(each, () if self.method.target_labels else ('target',))
+        else:
+            self.feed = self._feed(dataset, order_rng)
         augmentation = {'padding': config.data.padding, 'padding_mode': config.data.padding_mode, 'mirror': config.data.flip}
         self.train_call = make_train_call(
             self.method, self.mesh, self.feed.begin, max_steps=self.steps_per_call, augmentation=augmentation
         )
+
+    def _check_domains(self) -> tuple[str, ...]:
+        """The names of the domains of a method that knows several; RunError if data.target does not fit the method."""
+        name, target = self.config.method.name, self.config.data.target
+        domains = methods.domains(name)
+        if bool(domains) != bool(target):
+            allowed = f'the set to which {name} adapts' if domains else f"'' ({name} knows one domain)"
+            raise RunError(f'data.target is {target!r}; allowed: {allowed}')
+        return domains
+
+    def _feed(self, dataset, rng):
+        """The feed of one set."""
+        size = self.config.train.batch_size
+        if not self.config.data.streaming:
+            return feeds.Resident(dataset, self.mesh, rng, size)
+        return feeds.Streamed(dataset, self.mesh, rng, size, self.num_steps, self.steps_per_call, self.config.data.workers)
 
     def _check_state(self) -> None:
         """RunError if the state alone would not fit into the smallest device."""
@@ -133,7 +175,13 @@ class Run:
     def init(self):
         """The state at step 0, on every device."""
         compiled = self.once('init', lambda: jax.jit(self.method.init, out_shardings=replicated(self.mesh)))
-        return compiled(self.init_rng, self._example)
+        state = compiled(self.init_rng, self._example)
+        if not (path := self.config.net.get('weights', '')):
+            return state
+        try:
+            return from_arrays(to_arrays(self.method.pretrained(state, read_weights(Path(path)))), state)
+        except ValueError as error:
+            raise RunError(f'net.weights is {path!r}: {error}') from error
 
     def template(self):
         """A state as of `init`, soon: for its structure, its key and its integers; the floats differ in their last bits.
@@ -196,11 +244,17 @@ class Run:
         return state, {name: values[:count] for name, values in jax.device_get(metrics).items()}
 
     def evaluate(self, state, *, final: bool = False) -> dict:
-        """Means over the test split: cheap ones, or the final protocol."""
+        """Means over the test split (of several domains as DOMAIN_METRIC): cheap ones, or the final protocol."""
         name = 'final_evaluate' if final else 'evaluate'
         function = self.once(name, lambda: make_evaluate(getattr(self.method, name), self.mesh, self.feed.batch))
+        if not self.domains:
+            return self._means(function, state, 'test')
+        means = {domain: self._means(function, state, f'{domain}/test') for domain in self.domains}
+        return {f'{domain}_{name}': value for domain, own in means.items() for name, value in own.items()}
+
+    def _means(self, function, state, split: str) -> dict:
         mean = MaskedMean()
-        for results, mask in self._per_example(function, state, 'test'):
+        for results, mask in self._per_example(function, state, split):
             mean.add(results, mask)
         return mean.result()
 
@@ -217,26 +271,33 @@ class Run:
         return jax.device_get(self.once('summarize', lambda: jax.jit(self.method.summarize))(state))
 
     def describe(self, state) -> dict[str, np.ndarray]:
-        """The method's per-example values of the training split, [N] each, in index order."""
+        """The method's per-example values of the training split, [N] each, in index order; of domains as DOMAIN_VALUE."""
 
         def call(state, batch, rng):
             return self.method.describe_example(state, batch)
 
         function = self.once('describe', lambda: make_evaluate(call, self.mesh, self.feed.batch))
-        return self.collect(function, state, 'train')
+        if not self.domains:
+            return self.collect(function, state, 'train')
+        found = {domain: self.collect(function, state, f'{domain}/train') for domain in self.domains}
+        return {f'{domain}_{name}': values for domain, own in found.items() for name, values in own.items()}
 
-    def collect(self, function, state, split: str) -> dict[str, np.ndarray]:
-        """The results [N, ...] of a function of `make_evaluate` over a whole split, in index order."""
-        parts = self._per_example(function, state, split)
-        rows = [{name: values[mask] for name, values in results.items()} for results, mask in parts]
+    def collect(self, function, state, split: str, every: int = 1) -> dict[str, np.ndarray]:
+        """The results [N, ...] of a function of `make_evaluate` over a whole split, in index order; of every so-manieth
+        example."""
+        rows, start = [], 0
+        for results, mask in self._per_example(function, state, split):
+            chosen = mask & ((start + np.arange(len(mask))) % every == 0)
+            rows.append({name: values[chosen] for name, values in results.items()})
+            start += len(mask)
         return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
     def final_metrics(self, state, examples) -> dict[str, float]:
-        """The numbers of results.json: final test means, the curve one radius a name, summaries of the memory, and of
+        """The numbers of results.json: final test means as the method concludes from them, summaries of the memory, and of
         generative methods, whose steps have no loops, what a step costs."""
         metrics = self.evaluate(state, final=True)
-        for eps, value in zip(self.config.evaluation.get('curve', ()), metrics.pop('accuracy_curve', ()), strict=True):
-            metrics[f'accuracy_at_{eps:.4f}'] = value
+        if hasattr(self.method, 'conclude'):
+            metrics = self.method.conclude(metrics)
         summary = {k: float(v) for k, v in self.summarize(state).items() if np.ndim(v) == 0}
         if hasattr(self.method, 'abilities'):
             summary['step_flops'] = self.once('step flops', self.step_flops)

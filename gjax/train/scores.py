@@ -195,6 +195,10 @@ class Scores:
             shown['originals'], shown['reconstructions'] = (images[mask][:count] for images in both)
         return {name: np.round(255 * np.asarray(jax.device_get(x))).astype(np.uint8) for name, x in shown.items()}
 
+    def snapshot(self, state) -> dict[str, np.ndarray]:
+        """What is kept at every evaluation: nothing; `pictures` are of the end."""
+        return {}
+
     def _probe(self, state) -> float:
         def call(state, batch, rng):
             return {'codes': self._run.method.encode(state, batch['image']), 'labels': batch['label']}

@@ -78,7 +78,8 @@ class Study:
     """What `gjax reproduce NAME` does.
 
     runs: by scale ('mini', 'paper'). columns: metric -> heading of the table. derive: ({run: {seed: directory}}) ->
-    {run: {seed: {metric: value}}}, numbers that need several runs. figures: ({run: {seed: directory}}) -> {file: Figure}.
+    {row: {seed: {metric: value}}}, numbers that need several runs: more metrics of a run, or rows of their own. rows: what
+    the table shows, in order; default every run. figures: ({run: {seed: directory}}) -> {file: Figure}.
     note: (the config of its first run, a dict) -> the line below the table: how the numbers were measured.
     """
 
@@ -89,6 +90,7 @@ class Study:
     derive: Callable[[dict], dict]
     figures: Callable[[dict], dict]
     note: Callable[[dict], str]
+    rows: tuple[str, ...] = ()
 
 
 def load_study(name: str) -> Study:
@@ -201,7 +203,8 @@ def _conclude(study: Study, scale: str, directories, workdir: Path) -> dict:
             raise RunError(f'the distances of {run} do not compare: they were measured as {", ".join(protocols[:4])}')
     for run, by_seed in study.derive(directories).items():
         for seed, values in by_seed.items():
-            metrics[run][seed] = metrics[run][seed] | values
+            row = metrics.setdefault(run, {})
+            row[seed] = row.get(seed, {}) | values
     figures = {
         file: str(save_figure(figure, workdir / 'figures' / file)) for file, figure in study.figures(directories).items()
     }
@@ -217,10 +220,14 @@ def _conclude(study: Study, scale: str, directories, workdir: Path) -> dict:
 
 
 def _table(study: Study, scale: str, summary: dict, extra: bool) -> str:
-    """Markdown: the runs (the extra ones only if asked), the note and the claims of a study.json."""
-    runs = [run.name for run in study.runs[scale] if run.name in summary['metrics'] and (extra or not run.extra)]
+    """Markdown: the rows (those of extra runs alone only if asked), the note and the claims of a study.json."""
+    extras = {run.name: run.extra for run in study.runs[scale]}
+    if study.rows:  # a derived row is extra if all runs whose names start with its are
+        extras = {row: all(own for name, own in extras.items() if name.split('/')[0] == row) for row in study.rows}
+    rows = {row: summary['metrics'][row] for row in extras if row in summary['metrics'] and (extra or not extras[row])}
     claims = {claim.name: summary['claims'][claim.name] for claim in study.claims}
-    table = results_table({run: summary['metrics'][run] for run in runs}, study.columns)
+    measured = {metric for seeds in rows.values() for values in seeds.values() for metric in values}
+    table = results_table(rows, {metric: title for metric, title in study.columns.items() if metric in measured})
     return f'{table}\n{summary["note"]}\n\n{claims_table(claims)}'
 
 

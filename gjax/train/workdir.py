@@ -18,14 +18,23 @@ def check_same_config(config, workdir: Path) -> None:
     file = Path(workdir) / 'config.json'
     if not file.exists():
         return
-    old = {'stage': ''} | configs.flatten(logging.read_json(file))  # there were no stages once
     new = configs.flatten(json.loads(configs.to_json(config)))
+    old = configs.flatten(_completed(file))
     for key in sorted((old.keys() | new.keys()).difference(MACHINE_KEYS)):
         if old.get(key) != new.get(key):
             raise RunError(
                 f'{workdir} holds a run with config.{key}={old.get(key)!r}, not {new.get(key)!r}; '
                 'use another --workdir, or the same config to resume'
             )
+
+
+def _completed(file: Path) -> dict:
+    """The content of a config.json; keys that gjax did not have when it was written are at their defaults."""
+    stored = logging.read_json(file)
+    try:
+        return json.loads(configs.to_json(configs.from_json(json.dumps(stored))))
+    except ValueError:  # damaged, or of a gjax with other keys: the first difference is named
+        return stored
 
 
 @contextlib.contextmanager

@@ -30,10 +30,21 @@ CASES = {
     'wgan_gp': {'name': 'gan', 'loss': 'wasserstein', 'penalty': 1.0, 'critic_steps': 2},
     'lottery_tickets': {'name': 'lottery_tickets', 'model': 'vae', 'beta': 0.1, 'rounds': 1, 'rewind_epochs': 0.6},
     'early_bird': {'name': 'early_bird', 'model': 'vae', 'beta': 0.1, 'history': 2, 'distance': 1e-9, 'phase': 'search'},
+    'source_only': {'name': 'source_only'},
+    'target_only': {'name': 'target_only'},
+    'dann': {'name': 'dann', 'weight': 0.1, 'ema': 0.5},
+    'adda': {'name': 'adda'},
+    'dan': {'name': 'dan'},
+    'coral': {'name': 'coral'},
+    'mcd': {'name': 'mcd', 'generator_steps': 2},
+    'generate_to_adapt': {'name': 'generate_to_adapt'},
 }
 STAGES = {'lottery_tickets': 'dense', 'early_bird': 'search'}  # of these, which one the battery runs
-# Other options of methods that another case has: among the slow tests.
+# Those that know two domains; the target is that of `toy_data`'s other file.
+ADAPTATION = ('source_only', 'target_only', 'dann', 'adda', 'dan', 'coral', 'mcd', 'generate_to_adapt')
+# Other options of methods that another case has, and what shares its step with another: among the slow tests.
 VARIANTS = ('mixup', 'adversarial_training_train_update', 'iaat_eval_reuse', 'autoencoder', 'wgan_gp', 'early_bird')
+VARIANTS += ('source_only', 'target_only', 'dann', 'adda', 'dan', 'coral', 'mcd')
 # Cases that do not classify: their networks are pairs.
 GENERATIVE = {'gan': 'spectral', 'wgan_gp': 'none'}
 GENERATIVE |= dict.fromkeys(('autoencoder', 'vae', 'lottery_tickets', 'early_bird'), 'batch')
@@ -61,7 +72,12 @@ def tiny_config(case: str, data_name: str, **overrides) -> ml_collections.Config
     config.train.update(batch_size=16, eval_every_steps=5, checkpoint_every_steps=4, steps_per_call=3, eval_batch_size=24)
     config.train.total_steps = 15 if case == 'early_bird' else 10  # its masks of epochs take a third epoch
     config.optimizer.update(name='sgd', learning_rate=0.05, momentum=0.9)
-    if case in GENERATIVE:
+    if case in ADAPTATION:
+        config.data.target = data_name.replace('toy.npz', 'toy_target.npz')
+        config.net = ml_collections.ConfigDict({'name': 'gta_digits', 'widths': (6,), 'pool_last': True, 'hidden': (8,)})
+        config.net.update(noise=3, generator_width=4, discriminator_width=4, domain_widths=(8,))
+        config.optimizer.learning_rate = 0.01
+    elif case in GENERATIVE:
         config.net = ml_collections.ConfigDict({'name': 'dcgan', 'latent': 3, 'widths': (4, 8)})
         config.net.trunk_norm = GENERATIVE[case]
         config.optimizer.learning_rate = 0.01

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from gjax.train import processes
@@ -18,10 +19,12 @@ from tests.contract.cases import L2, tiny_config
 
 
 def examples_of_steps(run) -> np.ndarray:
-    """The indices of the examples of every step, [steps, B], as the compiled step reads them from the feed."""
+    """The indices of the examples of every step, [steps, B], as the compiled step reads them from the feed; of all domains
+    one after the other."""
 
     def read(source, step):
-        return run.feed.begin(source, step, run.steps_per_call)(0, step)['index']
+        batch = run.feed.begin(source, step, run.steps_per_call)(0, step)
+        return jnp.concatenate([batch[domain]['index'] for domain in run.domains]) if run.domains else batch['index']
 
     read = jax.jit(read, out_shardings=replicated(run.mesh))
     with run.feed.chunks(0, [1] * run.num_steps) as sources:

@@ -23,6 +23,9 @@ def test_it_steps(file, arg):
     integer = jax.ShapeDtypeStruct((4,), jnp.int32)
     batch = {'image': image, 'label': integer, 'index': integer}
     state = jax.eval_shape(method.init, jax.random.key(0), batch)
+    if domains := getattr(method, 'domains', ()):
+        labelled = batch if method.target_labels else {key: batch[key] for key in ('image', 'index')}
+        batch = {domain: labelled if domain == 'target' else batch for domain in domains}
     new, metrics = jax.eval_shape(method.step, state, batch)
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), new) == jax.tree.map(lambda s: (s.shape, s.dtype), state)
     assert all(metrics[f'loss/{player}'].shape == () for player in new.params)
@@ -52,3 +55,42 @@ def test_cifar10_holds_the_sheets_values():
         'data.flip': True,
     }
     assert {key: flat[key] for key in expected} == expected
+
+
+def test_svhn_to_mnist_holds_the_sheets_values():
+    flat = configs.flatten(configs.load('generate_to_adapt/paper.py').to_dict())
+    expected = {
+        'data.name': 'svhn_cropped',
+        'data.target': 'mnist',
+        'data.image_size': 32,
+        'data.channels': 3,
+        'train.batch_size': 100,
+        'train.total_epochs': 100,
+        'net.widths': (64, 64, 128),
+        'net.hidden': (128,),
+        'net.noise': 512,
+        'net.generator_width': 64,
+        'net.discriminator_width': 64,
+        'optimizer.name': 'adam',
+        'optimizer.learning_rate': 5e-4,
+        'optimizer.b1': 0.8,
+        'optimizer.b2': 0.999,
+        'optimizer.schedule': 'inverse',
+        'optimizer.decay': 1e-4,
+        'method.class_weight': 0.1,
+        'method.domain_weight': 0.03,
+        'method.gan_loss': 'non_saturating',
+        'method.generator_schedule': False,
+    }
+    assert {key: flat[key] for key in expected} == expected
+    small = configs.load('generate_to_adapt/paper.py:dann,usps_to_mnist_p')
+    assert (small.data.name, small.data.target) == ('usps', 'mnist')
+    assert (small.data.examples, small.data.target_examples) == (1800, 2000)
+    assert small.net.widths == (32, 48)
+
+
+def test_other_arguments_are_refused():
+    for file in ('digits', 'paper', 'large'):
+        for arg in ('dan,nowhere', 'cyclegan'):
+            with pytest.raises(configs.ConfigError, match=rf"the argument is '{arg}'; allowed: METHOD or METHOD,TRANSFER"):
+                configs.load(f'generate_to_adapt/{file}.py:{arg}')

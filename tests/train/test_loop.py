@@ -11,7 +11,7 @@ from gjax import data
 from gjax.train import config as configs
 from gjax.train.devices import check_divisible, data_mesh
 from gjax.train.errors import RunError
-from gjax.train.feeds import _check_memory
+from gjax.train.feeds import check_memory
 from gjax.train.run import Run, _stops
 
 
@@ -72,9 +72,9 @@ def _mesh_of(*limits):
 
 def test_a_set_too_large_for_a_device_is_refused_before_it_is_copied():
     digits = data.load('digits')
-    _check_memory(digits, _mesh_of(None))
+    check_memory([digits], _mesh_of(None))
     with pytest.raises(RunError, match=r"data\.name is 'digits', which takes 0\.0 GiB on every device; allowed: half"):
-        _check_memory(digits, _mesh_of(None, 2**20))
+        check_memory([digits], _mesh_of(None, 2**20))
 
 
 def test_a_state_too_large_for_a_device_is_refused_before_it_is_made():

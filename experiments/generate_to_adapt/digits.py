@@ -1,0 +1,43 @@
+"""Generate To Adapt and its baselines at mini scale: digits of one kind with labels, of another without.
+
+  gjax reproduce generate_to_adapt --seeds=0,1,2      all methods, three transfers, the table of README.md
+  gjax train --config=experiments/generate_to_adapt/digits.py:generate_to_adapt --workdir=runs/gta
+  gjax train --config=experiments/generate_to_adapt/digits.py:dann,syndigits_to_mnist5k --workdir=runs/dann
+
+The argument is METHOD or METHOD,TRANSFER. All methods share networks, optimiser, batches and steps.
+"""
+
+from gjax.train.config import base_config
+
+METHODS = ('source_only', 'target_only', 'dann', 'adda', 'dan', 'coral', 'mcd', 'generate_to_adapt')
+TRANSFERS = ('mnist5k_to_mnistm5k', 'mnist5k_to_digits', 'syndigits_to_mnist5k')
+OPTIONS = {
+    'dann': {'weight': 0.3},
+    'coral': {'weight': 1.0},
+    'dan': {'weight': 1.0},
+}
+
+
+def get_config(arg='generate_to_adapt'):
+    method, _, transfer = arg.partition(',')
+    transfer = transfer or TRANSFERS[0]
+    if method not in METHODS or transfer not in TRANSFERS:
+        raise ValueError(
+            f'the argument is {arg!r}; allowed: METHOD or METHOD,TRANSFER of {", ".join(METHODS)} and {", ".join(TRANSFERS)}'
+        )
+    config = base_config()
+    config.experiment = f'generate_to_adapt/digits {transfer}'
+    config.data.name, config.data.target = transfer.split('_to_')
+    config.data.update(image_size=32, channels=3)
+    config.train.update(batch_size=64, eval_batch_size=256, total_steps=1000, eval_every_steps=100, steps_per_call=10)
+    config.train.checkpoint_every_steps = 500
+    config.net = {
+        'name': 'gta_digits',
+        'widths': (32, 32, 128),
+        'generator_width': 16,
+        'discriminator_width': 16,
+        'noise': 64,
+    }
+    config.optimizer.update(name='adam', learning_rate=5e-4, b1=0.8, schedule='inverse', decay=1e-4)
+    config.method = {'name': method, **OPTIONS.get(method, {})}
+    return config

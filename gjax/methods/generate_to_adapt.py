@@ -1,0 +1,172 @@
+"""Generate To Adapt (Sankaranarayanan et al. 2018, arXiv:1704.01705): a GAN that rebuilds source images from embeddings of
+either domain pulls target embeddings to where source embeddings of their class are.
+
+G takes g = [l, f, z]: label l in R^(K+1), embedding f = F(x), noise z. The label of source is that of y, of target the last.
+D gives p, 'a real source image', and class probabilities q. One step, for batches s, y and t:
+
+  f_s, f_t = F(s), F(t);  x_s, x_t = G([y, f_s, z]), G([K, f_t, z'])              once, with F and G as they are
+  D descends  BCE(p(s), 1) + CE(q(s), y) + BCE(p(x_s), 0) + BCE(p(x_t), 0)
+  G descends  CE(q(x_s), y) + BCE(p(x_s), 1)                                      with the new D
+  C descends  CE(C(f_s), y)
+  F descends  CE(C(f_s), y) + a CE(q(x_s), y) + b BCE(p(x_t), 1)                  with the new D, and G and C from before
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from gjax.losses import binary_cross_entropy, correct, cross_entropy
+from gjax.methods.adaptation import Adaptation, C, F
+from gjax.methods.classifier import positive
+
+G, D = 'generator', 'discriminator'
+GAN_LOSSES = ('non_saturating', 'saturating')
+
+
+@dataclasses.dataclass(frozen=True)
+class GenerateToAdapt(Adaptation):
+    """class_weight: a. domain_weight: b; the released code couples them as 0.1 and 0.1 * 0.3.
+
+    gan_loss: G's and F's terms of p; 'non_saturating' is -log p (the released code), 'saturating' log(1 - p) (the paper).
+    generator_schedule: whether G's learning rate follows the schedule too; in the released code it is constant.
+    label_condition: whether G sees l; without it the slots are zero (an ablation).
+    class_heads: whether q's terms count; without them D only tells real from generated (the paper's ablation).
+    constant_optimizer: the config's without its schedule.
+    """
+
+    constant_optimizer: Any = None
+    class_weight: float = 0.1
+    domain_weight: float = 0.03
+    gan_loss: str = 'non_saturating'
+    generator_schedule: bool = False
+    label_condition: bool = True
+    class_heads: bool = True
+
+    def __post_init__(self):
+        super().__post_init__()
+        positive('method.class_weight', self.class_weight)
+        positive('method.domain_weight', self.domain_weight)
+        if self.gan_loss not in GAN_LOSSES:
+            raise ValueError(f'method.gan_loss is {self.gan_loss!r}; allowed: {", ".join(GAN_LOSSES)}')
+        self.net.side  # noqa: B018  refuses sizes that G cannot make
+
+    def modules(self):
+        return {**super().modules(), G: self.net.generator(), D: self.net.discriminator()}
+
+    def optimizer_of(self, player):
+        return self.optimizer if player != G or self.generator_schedule else self.constant_optimizer
+
+    def example(self, player, images, embeddings):
+        if player == G:
+            return self.conditions(embeddings, None, jnp.zeros((len(embeddings), self.net.noise)))
+        return self.reals(images) if player == D else super().example(player, images, embeddings)
+
+    def reals(self, images):
+        """What D sees of source images: G's range and size."""
+        side = self.net.side
+        if images.shape[1] != side:
+            images = jax.image.resize(images, (len(images), side, side, images.shape[3]), 'linear')
+        return 2 * images - 1
+
+    def conditions(self, embeddings, labels, noise):
+        """G's inputs [B, (K + 1) + D + Z]; labels int32 [B], or None of target images."""
+        classes = self.info.num_classes
+        slots = jnp.full(len(embeddings), classes) if labels is None else labels
+        one_hot = jax.nn.one_hot(slots, classes + 1) * float(self.label_condition)
+        if self.net.normalise:
+            embeddings = embeddings * lax.rsqrt(jnp.sum(embeddings**2, axis=1, keepdims=True) + 1e-6)
+        return jnp.concatenate([one_hot, embeddings, noise], axis=1)
+
+    def generate(self, params, stats, embeddings, labels, noise, *, train: bool = True):
+        """G's images in [-1, 1], and its batch statistics."""
+        return self.apply(G, params, stats, self.conditions(embeddings, labels, noise), train=train)
+
+    def judge(self, params, stats, images):
+        """D's logit of p [B] and logits of q [B, K] in training mode, and its batch statistics."""
+        (real, classes), stats = self.apply(D, params, stats, images, train=True)
+        return real, classes, stats
+
+    def fooling(self, logits):
+        """The loss [B] of G or F where D gives these logits of p."""
+        if self.gan_loss == 'saturating':
+            return -binary_cross_entropy(logits, False)
+        return binary_cross_entropy(logits, True)
+
+    def discriminator_loss(self, params, stats, real, labels, source_fake, target_fake):
+        """L_D, and (D's batch statistics, its decisions): each batch passes alone."""
+        p_real, q_real, stats = self.judge(params, stats, real)
+        p_source, q_source, stats = self.judge(params, stats, source_fake)
+        p_target, _, stats = self.judge(params, stats, target_fake)
+        loss = (
+            binary_cross_entropy(p_real, True)
+            + float(self.class_heads) * cross_entropy(q_real, labels)
+            + binary_cross_entropy(p_source, False)
+            + binary_cross_entropy(p_target, False)
+        )
+        decisions = {
+            'real_accuracy': jnp.mean(p_real > 0),
+            'source_fake_accuracy': jnp.mean(p_source < 0),
+            'target_fake_accuracy': jnp.mean(p_target < 0),
+            'real_class_accuracy': jnp.mean(correct(q_real, labels)),
+            'source_fake_class_accuracy': jnp.mean(correct(q_source, labels)),
+        }
+        return jnp.mean(loss), (stats, decisions)
+
+    def step(self, state, batch):
+        (s, y), t = (batch['source'][key] for key in ('image', 'label')), batch['target']['image']
+        noises = [jax.random.normal(key, (len(s), self.net.noise)) for key in jax.random.split(state.step_rng())]
+        params = {player: self.masked(state, player) for player in self.modules()}
+        stats = state.batch_stats
+
+        def rebuild(f_params, g_params):
+            """f_s, x_s and x_t, and the batch statistics of F and G: source before target."""
+            f_s, f_stats = self.embed(f_params, stats[F], s)
+            f_t, f_stats = self.embed(f_params, f_stats, t)
+            x_s, g_stats = self.generate(g_params, stats[G], f_s, y, noises[0])
+            x_t, g_stats = self.generate(g_params, g_stats, f_t, None, noises[1])
+            return f_s, x_s, x_t, {F: f_stats, G: g_stats}
+
+        f_s, x_s, x_t, new_stats = lax.stop_gradient(rebuild(params[F], params[G]))
+
+        def loss_d(own):
+            loss, (d_stats, decisions) = self.discriminator_loss(own[D], stats[D], self.reals(s), y, x_s, x_t)
+            return loss, ({D: d_stats}, decisions)
+
+        state, metrics = self.minimize(state, (D,), loss_d)
+        new_d = self.masked(state, D)
+
+        def loss_g(own):
+            _, x_s, _, _ = rebuild(params[F], own[G])
+            p, q, _ = self.judge(new_d, stats[D], x_s)
+            return jnp.mean(float(self.class_heads) * cross_entropy(q, y) + self.fooling(p)), ({}, {})
+
+        def loss_c(own):
+            logits = self.classify(own[C], f_s)
+            return jnp.mean(cross_entropy(logits, y)), ({}, {'source_train_accuracy': jnp.mean(correct(logits, y))})
+
+        def loss_f(own):
+            f_s, x_s, x_t, _ = rebuild(own[F], params[G])
+            _, q_s, _ = self.judge(new_d, stats[D], x_s)
+            p_t, _, _ = self.judge(new_d, stats[D], x_t)
+            loss = cross_entropy(self.classify(params[C], f_s), y)
+            loss += self.class_weight * float(self.class_heads) * cross_entropy(q_s, y)
+            return jnp.mean(loss + self.domain_weight * self.fooling(p_t)), (new_stats, {})
+
+        for players, loss in (((G,), loss_g), ((C,), loss_c), ((F,), loss_f)):
+            state, more = self.minimize(state, players, loss)
+            metrics |= more
+        state = state.replace(batch_stats={**state.batch_stats, **new_stats})
+        return self.after_step(state), metrics
+
+    def pictures(self, state, batch, *, rng):
+        """What G makes of images of either domain, as of target: [B, H, W, C] in [0, 1]."""
+        noise = jax.random.normal(rng, (len(batch['image']), self.net.noise))
+        embeddings = self.features(state, batch['image'])
+        images, _ = self.generate(self.masked(state, G), state.batch_stats[G], embeddings, None, noise, train=False)
+        return (images + 1) / 2
+
+
+METHOD = GenerateToAdapt

@@ -1,0 +1,88 @@
+"""How far two domains have met: scores of embeddings, what figures need of them, checkpoints one might have chosen."""
+
+import jax
+import numpy as np
+
+from gjax import metrics
+from gjax.train.run import Run, make_evaluate
+
+
+class DomainScores:
+    """The scores of one run that adapts from one domain to another."""
+
+    protocol = ''
+
+    def __init__(self, run: Run):
+        self._run = run
+
+    def _embeddings(self, state, split: str, limit: int) -> dict[str, np.ndarray]:
+        """Evenly spaced examples of a split, `limit` at most: 'embedding', 'label', 'prediction'."""
+        run = self._run
+
+        def call(state, batch, rng):
+            embeddings = run.method.features(state, batch['image'])
+            predictions = run.method.logits(state, batch['image']).argmax(axis=-1)
+            return {'embedding': embeddings, 'label': batch['label'], 'prediction': predictions}
+
+        function = run.once('embeddings', lambda: make_evaluate(call, run.mesh, run.feed.batch))
+        every = max(1, -(-run.examples[split] // limit))
+        return run.collect(function, state, split, every)
+
+    def measure(self, state) -> dict[str, float]:
+        """domain_accuracy: of a linear classifier of domains, fitted on training embeddings, on test embeddings of which
+        half are of either domain; 0.5 where they cannot be told apart. proxy_a_distance: 2 (1 - 2 error) of it (Ben-David
+        et al. 2007)."""
+        limit = self._run.config.evaluation.probe_examples
+        if not limit:
+            return {}
+        sets = []
+        for split in ('train', 'test'):
+            parts = [self._embeddings(state, f'{domain}/{split}', limit)['embedding'] for domain in self._run.domains]
+            count = min(map(len, parts))
+            rows = [np.linspace(0, len(part) - 1, count).round().astype(int) for part in parts]
+            codes = np.concatenate([part[own] for part, own in zip(parts, rows, strict=True)])
+            sets += [codes, np.repeat(np.arange(len(parts)), count)]
+        accuracy = metrics.linear_probe_accuracy(*sets)
+        return {'domain_accuracy': accuracy, 'proxy_a_distance': 2 * (2 * accuracy - 1)}
+
+    def pictures(self, state) -> dict[str, np.ndarray]:
+        """'DOMAIN_embedding', 'DOMAIN_label' and 'DOMAIN_prediction' of test images, for figures."""
+        count, shown = self._run.config.evaluation.pictures, {}
+        for domain in self._run.domains if count else ():
+            own = self._embeddings(state, f'{domain}/test', count)
+            shown |= {f'{domain}_{name}': values for name, values in own.items()}
+        return shown
+
+    def snapshot(self, state, count: int = 16) -> dict[str, np.ndarray]:
+        """uint8 'DOMAIN_images' of the test split and what the method's generator makes of them, 'DOMAIN_generated'."""
+        run, shown = self._run, {}
+        if not hasattr(run.method, 'pictures'):
+            return shown
+
+        def call(state, batch, rng):
+            return batch['image'], run.method.pictures(state, batch, rng=rng)
+
+        function = run.once('snapshot', lambda: make_evaluate(call, run.mesh, run.feed.batch))
+        for domain in run.domains:
+            with run.feed.examples(f'{domain}/test', run.config.train.eval_batch_size) as sources:
+                source, mask = next(iter(sources))
+                images, generated = jax.device_get(function(state, source, run.eval_rng))
+            rows = np.linspace(0, mask.sum() - 1, min(count, mask.sum())).astype(int)
+            for name, values in (('images', images), ('generated', generated)):
+                shown[f'{domain}_{name}'] = np.round(255 * np.clip(values[rows], 0, 1)).astype(np.uint8)
+        return shown
+
+
+def selected(lines: list[dict], selections) -> dict[str, float]:
+    """{'METRIC_SELECTION': the metric at the evaluation that is best by another one, the last of equals}.
+
+    Args:
+      lines: of metrics.jsonl.
+      selections: (metric, {selection: by which metric}), a method's.
+    """
+    metric, by = selections
+    tested = [line for line in lines if f'test/{metric}' in line]
+    if not tested:
+        return {}
+    best = {name: max(reversed(tested), key=lambda line: line[f'test/{key}']) for name, key in by.items()}
+    return {f'{metric}_{name}': line[f'test/{metric}'] for name, line in best.items()}

@@ -1,0 +1,174 @@
+"""The builders of sets that TFDS lacks, on files in the published formats with made-up content."""
+
+import bz2
+import io
+import subprocess
+import sys
+import tarfile
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.io import savemat
+
+from gjax import data
+from gjax.data import builders
+
+
+@pytest.fixture(autouse=True)
+def no_checksums(monkeypatch):
+    """Made-up files have their own."""
+    for builder in (builders.Usps, builders.MnistM):
+        files = tuple(builders.File(file.name, file.url) for file in builder.FILES)
+        monkeypatch.setattr(builder, 'FILES', files)
+
+
+def _image(value, size=(8, 8), kind='PNG'):
+    stream = io.BytesIO()
+    Image.fromarray(np.full((*size, 3), value, np.uint8)).save(stream, kind)
+    return stream.getvalue()
+
+
+def _archive(path, files):
+    """A .zip, or a .tar.gz, of {name: bytes}."""
+    if path.suffix == '.zip':
+        with zipfile.ZipFile(path, 'w') as archive:
+            for name, content in files.items():
+                archive.writestr(name, content)
+        return
+    with tarfile.open(path, 'w:gz') as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+
+
+def _prepared(name, tmp_path, manual):
+    builders.prepare(name, str(tmp_path / 'tfds'), manual_dir=str(manual))
+    return data.load(name, str(tmp_path / 'tfds'))
+
+
+def test_usps(tmp_path):
+    rng = np.random.default_rng(0)
+    values = np.round(rng.uniform(-1, 1, (7, 256)), 4)
+    for name, rows in (('usps.bz2', values[:5]), ('usps.t.bz2', values[5:])):
+        lines = [f'{i + 1} ' + ' '.join(f'{k + 1}:{v}' for k, v in enumerate(row)) for i, row in enumerate(rows)]
+        (tmp_path / name).write_bytes(bz2.compress('\n'.join(lines).encode()))
+    dataset = _prepared('usps', tmp_path, tmp_path)
+    assert (len(dataset.train), len(dataset.test), dataset.num_classes, dataset.image_shape) == (5, 2, 10, (16, 16, 1))
+    expected = np.round(255 * (values[:5] + 1) / 2)
+    for image, label in zip(dataset.train.images, dataset.train.labels, strict=True):
+        np.testing.assert_array_equal(image.ravel(), expected[label])
+
+
+def test_mnist_m(tmp_path):
+    files = {}
+    for split, count in (('train', 6), ('test', 3)):
+        rows = []
+        for i in range(count):
+            files[f'mnist_m/mnist_m_{split}/{i:08d}.png'] = _image(10 * i, (32, 32))
+            rows.append(f'{i:08d}.png {i % 10}')
+        files[f'mnist_m/mnist_m_{split}_labels.txt'] = '\n'.join(rows).encode()
+    _archive(tmp_path / 'mnist_m.tar.gz', files)
+    dataset = _prepared('mnist_m', tmp_path, tmp_path)
+    assert (len(dataset.train), len(dataset.test), dataset.image_shape) == (6, 3, (32, 32, 3))
+    np.testing.assert_array_equal(dataset.train.images[:, 0, 0, 0], 10 * dataset.train.labels)
+
+
+def test_syn_digits(tmp_path):
+    for name, count in (('synth_train_32x32.mat', 12), ('synth_test_32x32.mat', 4)):
+        labels = np.arange(count)[:, None] % 10
+        images = np.broadcast_to(labels.reshape(1, 1, 1, -1).astype(np.uint8) * 20, (32, 32, 3, count))
+        savemat(tmp_path / name, {'X': images, 'y': labels})
+    dataset = _prepared('syn_digits', tmp_path, tmp_path)
+    assert (len(dataset.train), len(dataset.test)) == (12, 4)
+    np.testing.assert_array_equal(dataset.train.images[:, 5, 5, 1], 20 * dataset.train.labels)
+
+
+@pytest.mark.parametrize('archive', ['amazon.tgz', 'domain_adaptation_images.tar.gz', 'office31.zip'])
+def test_office31(archive, tmp_path):
+    """The layouts of three archives that are around; both splits are all of a domain."""
+    files = {
+        f'office/{domain}/images/{name}/frame_{i:04d}.jpg': _image(20 * i, (30 + i, 40), 'JPEG')
+        for domain in ('amazon', 'webcam')
+        for name in ('back_pack', 'mug', 'trash_can')
+        for i in range(2)
+    }
+    _archive(tmp_path / archive, files | {'office/amazon/readme.txt': b'x', '__MACOSX/amazon/images/mug/._frame.jpg': b'x'})
+    builders.prepare('office31/amazon', str(tmp_path / 'tfds'), manual_dir=str(tmp_path))
+    dataset = data.load('office31/amazon', str(tmp_path / 'tfds'), image_size=16)
+    assert (len(dataset.train), len(dataset.test), dataset.num_classes) == (6, 6, 31)
+    assert sorted(set(dataset.train.labels.tolist())) == [0, 17, 30]
+    assert dataset.class_names[17] == 'mug'
+    assert dataset.image_shape == (16, 16, 3)
+
+
+def test_pacs_all_domains_at_once(tmp_path):
+    files = {
+        f'PACS/{domain}/{name}/pic_{i:03d}.jpg': _image(5 * i, (227, 227), 'JPEG')
+        for domain in builders.Pacs.DOMAINS
+        for name in ('dog', 'person')
+        for i in range(20)
+    }
+    _archive(tmp_path / 'PACS.zip', files)
+    builders.prepare('pacs', str(tmp_path / 'tfds'), manual_dir=str(tmp_path))
+    for domain in builders.Pacs.DOMAINS:
+        dataset = data.find(f'pacs/{domain}', str(tmp_path / 'tfds'))
+        assert len(dataset.train) + len(dataset.test) == 40
+        assert 0 < len(dataset.test) < 12
+        assert dataset.class_names == builders.Pacs.CLASSES
+
+
+def test_a_mirror_serves_files_by_name(tmp_path):
+    mirror, manual = tmp_path / 'mirror', tmp_path / 'manual'
+    mirror.mkdir()
+    for name in ('usps.bz2', 'usps.t.bz2'):
+        (mirror / name).write_bytes(bz2.compress(b'3 1:0.5\n'))
+    where = {'manual_dir': str(manual), 'mirror': mirror.as_uri()}
+    builders.prepare('usps', str(tmp_path / 'tfds'), **where)
+    assert sorted(path.name for path in manual.iterdir()) == ['usps.bz2', 'usps.t.bz2']
+    assert data.load('usps', str(tmp_path / 'tfds')).train.labels.tolist() == [2]
+
+
+def test_what_is_wrong_comes_in_one_line(tmp_path, monkeypatch):
+    where = {'data_dir': str(tmp_path / 'tfds'), 'manual_dir': str(tmp_path / 'manual')}
+    with pytest.raises(data.DataError, match=r"there is no set 'pacs/dog' to prepare; known: usps, mnist_m, .*pacs/sketch"):
+        builders.prepare('pacs/dog', **where)
+    with pytest.raises(data.DataError, match=r'synth_train_32x32.mat is not in .*manual, and no public link .* --mirror'):
+        builders.prepare('syn_digits', **where)
+    with pytest.raises(data.DataError, match=r'usps.bz2 cannot be downloaded from file:.*missing/usps.bz2 .*put it into'):
+        builders.prepare('usps', **where, mirror=(tmp_path / 'missing').as_uri())
+    monkeypatch.setattr(builders.Usps, 'FILES', (builders.File('usps.bz2', '', 'abc'), builders.File('usps.t.bz2')))
+    (tmp_path / 'manual').mkdir(exist_ok=True)
+    (tmp_path / 'manual/usps.bz2').write_bytes(b'other')
+    with pytest.raises(data.DataError, match=r'usps.bz2 has the MD5 sum .*; the published file has abc: remove it'):
+        builders.prepare('usps', **where)
+    (tmp_path / 'manual/mnist_m.tar.gz').write_bytes(b'no archive')
+    with pytest.raises(data.DataError, match=r'mnist_m cannot be prepared from the files in'):
+        builders.prepare('mnist_m', **where)
+    _archive(tmp_path / 'manual/PACS.zip', {'PACS/photo/cat/1.jpg': _image(0)})
+    with pytest.raises(data.DataError, match=r'pacs cannot be .* files in .*manual: they hold no images of pacs/photo'):
+        builders.prepare('pacs/photo', **where)
+    with pytest.raises(data.DataError, match=r'run: gjax prepare usps --data_dir='):
+        data.find('usps', str(tmp_path / 'tfds'))
+
+
+def test_the_command_line_prepares_without_tensorflow(tmp_path):
+    for name in ('synth_train_32x32.mat', 'synth_test_32x32.mat'):
+        savemat(tmp_path / name, {'X': np.zeros((32, 32, 3, 2), np.uint8), 'y': np.ones((2, 1))})
+    command = [
+        sys.executable,
+        '-m',
+        'gjax.cli',
+        'prepare',
+        'syn_digits',
+        f'--data_dir={tmp_path}',
+        f'--manual_dir={tmp_path}',
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(tmp_path / 'syn_digits/1.0.0')
+    again = subprocess.run([*command[:4], 'syndigits'], capture_output=True, text=True, timeout=300, check=False)
+    assert again.returncode == 1
+    assert again.stderr.startswith("gjax: error: there is no set 'syndigits' to prepare; known: usps")

@@ -1,0 +1,179 @@
+"""Domain adaptation on two Gaussians whose answer is known, and what each method's step must and must not touch."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gjax import losses
+from gjax.methods.adaptation import C, F
+from gjax.train.domains import selected
+from tests.adaptation import accuracy, toy_domains, toy_method, trained
+from tests.states import assert_equal
+
+# What each takes on the toy; the others' defaults do.
+OPTIONS = {
+    'dann': {'weight': 1.0},
+    'dan': {'weight': 1.0},
+    'coral': {'weight': 10.0, 'layer': 'embedding'},
+    'mcd': {},
+    'adda': {'adaptation_rate': 1.0},
+    'generate_to_adapt': {'class_weight': 0.1, 'domain_weight': 1.0},
+}
+
+
+def _gap(method, state, domains) -> float:
+    """The distance between the domains' mean embeddings, in standard deviations of the source's."""
+    source, target = (np.asarray(method.features(state, domains[d]['image'])) for d in ('source', 'target'))
+    return float(np.linalg.norm(source.mean(0) - target.mean(0)) / source.std(0).max())
+
+
+@pytest.mark.parametrize(('name', 'steps'), [('dann', 600), ('dan', 400), ('generate_to_adapt', 800)])
+def test_shifted_gaussians_are_aligned(name, steps):
+    """The shift is along a direction that the source's classes do not need: the target's errors go, and so does the gap."""
+    won, closer = [], []
+    baseline, method = toy_method('source_only', steps=steps), toy_method(name, steps=steps, **OPTIONS[name])
+    for seed in range(3):
+        domains = toy_domains(seed)
+        states = [trained(m, domains, steps, seed)[0] for m in (baseline, method)]
+        won.append(accuracy(method, states[1], domains['target']) - accuracy(baseline, states[0], domains['target']))
+        closer.append(_gap(method, states[1], domains) / _gap(baseline, states[0], domains))
+        assert accuracy(method, states[1], domains['source']) > 0.95
+    assert np.mean(won) > 0.1
+    assert np.mean(closer) < 0.7
+
+
+def test_coral_matches_covariances():
+    """Of a target that is stretched about the same centre; means are not its business."""
+    domains = toy_domains(0, shift=(0.0, 0.0), stretch=2.0)
+    distances = []
+    for name, options in (('source_only', {}), ('coral', OPTIONS['coral'])):
+        method = toy_method(name, steps=400, **options)
+        state, _ = trained(method, domains, 400)
+        embeddings = [method.features(state, domains[d]['image']) for d in ('source', 'target')]
+        distances.append(float(losses.coral(*embeddings) / jnp.var(embeddings[0]) ** 2))
+        assert accuracy(method, state, domains['source']) > 0.95
+    assert distances[1] < 0.2 * distances[0]
+
+
+def test_target_labels_are_the_upper_bound():
+    domains = toy_domains(0)
+    method = toy_method('target_only')
+    state, _ = trained(method, domains, 300)
+    assert accuracy(method, state, domains['target']) > 0.99
+
+
+@pytest.mark.parametrize('name', ['source_only', *OPTIONS])
+def test_a_step_without_target_labels(name):
+    """Every player moves in time, everything stays finite, and the accuracy on the source is that of a classifier."""
+    domains = toy_domains(1, 64)
+    method = toy_method(name, steps=100, **OPTIONS.get(name, {}))
+    before = method.init(jax.random.key(0), domains['source'])
+    state, metrics = trained(method, domains, 100)
+    assert state.step == 100
+    for player in before.params:
+        moved = [
+            np.abs(a - b).max()
+            for a, b in zip(*map(jax.tree.leaves, (before.params[player], state.params[player])), strict=True)
+        ]
+        assert max(moved) > 0
+        assert {f'{kind}/{player}' for kind in ('loss', 'grad_norm', 'update_norm')} <= metrics.keys()
+    assert all(np.isfinite(value).all() for value in metrics.values())
+    assert accuracy(method, state, domains['source']) > 0.9
+
+
+def test_dann_turns_the_embeddings_gradient_around():
+    """With SGD: F moves by the gradient of CE - lambda BCE, D by that of BCE, both at the old parameters."""
+    domains, rate, weight = toy_domains(2, 32), 0.1, 0.7
+    method = toy_method('dann', optimizer='sgd', learning_rate=rate, weight=weight, steepness=0.0)
+    state = method.init(jax.random.key(0), domains['source'])
+    after, _ = method.step(state, domains)
+    modules = method.modules()
+
+    def parts(f, c, d):
+        embeddings = [modules[F].apply({'params': f}, domains[k]['image']) for k in ('source', 'target')]
+        logs = jax.nn.log_softmax(modules[C].apply({'params': c}, embeddings[0]))
+        logits = [modules['domain'].apply({'params': d}, x) for x in embeddings]
+        classified = -jnp.mean(jnp.take_along_axis(logs, domains['source']['label'][:, None], 1))
+        return classified, -jnp.mean(jax.nn.log_sigmoid(logits[0])) - jnp.mean(jax.nn.log_sigmoid(-logits[1]))
+
+    f, c, d = (state.params[player] for player in (F, C, 'domain'))
+    gradients = {
+        F: jax.grad(lambda f: parts(f, c, d)[0] - weight * parts(f, c, d)[1])(f),
+        C: jax.grad(lambda c: parts(f, c, d)[0])(c),
+        'domain': jax.grad(lambda d: parts(f, c, d)[1])(d),
+    }
+    for player, gradient in gradients.items():
+        expected = jax.tree.map(lambda p, g: p - rate * g, state.params[player], gradient)
+        for found, value in zip(jax.tree.leaves(after.params[player]), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(found, value, atol=1e-6, err_msg=player)
+
+
+def test_adda_keeps_the_source_as_it_was():
+    """First phase: source only. Second: C and F_s stay, D and F_t move."""
+    domains = toy_domains(3, 32)
+    method, baseline = toy_method('adda', steps=20), toy_method('source_only', steps=20)
+    first, _ = trained(method, domains, 10)
+    for player in (F, C):
+        found, expected = (jax.tree.leaves(s.params[player]) for s in (first, trained(baseline, domains, 10)[0]))
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-6)
+    last, _ = trained(method, domains, 20)
+    assert_equal(last.params[C], first.params[C])
+    assert_equal(last.memory['source_embedding'][0], first.params[F])
+    assert np.abs(jax.tree.leaves(last.params[F])[0] - jax.tree.leaves(first.params[F])[0]).max() > 0
+    optimizer, params, rates = method.optimizer_of(F), {'w': jnp.ones(())}, []
+    opt_state = optimizer.init(params)
+    with jax.numpy_dtype_promotion('standard'):  # as in update_player
+        for _ in range(11):
+            updates, opt_state = optimizer.update(params, opt_state, params)
+            rates.append(-updates['w'])
+    np.testing.assert_allclose(rates[9:], [0.02 / 1.09, 0.2 * 0.02 / 1.10], rtol=1e-3)
+
+
+def test_mcd_widens_on_the_target_and_closes_again():
+    """B raises the two classifiers' difference on the target, C lowers it: a step with many C ends below one with few."""
+    domains = toy_domains(4, 64)
+    ends = [trained(toy_method('mcd', steps=30, generator_steps=count), domains, 30)[1]['discrepancy'] for count in (1, 8)]
+    assert ends[1] < ends[0]
+
+
+def test_an_average_of_embedding_and_classifier():
+    domains = toy_domains(5, 32)
+    method = toy_method('source_only', ema=0.5)
+    states = [trained(method, domains, steps)[0] for steps in (1, 2)]
+    start = method.init(jax.random.key(0), domains['source']).params
+    expected = start
+    for state in states:
+        expected = jax.tree.map(lambda old, new: 0.5 * old + 0.5 * new, expected, state.params)
+    for player in (F, C):
+        for a, b in zip(*map(jax.tree.leaves, (states[1].memory['ema'][player], expected[player])), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-6)
+    averaged = states[1].replace(params=expected)
+    plain = toy_method('source_only')
+    images = domains['target']['image']
+    np.testing.assert_allclose(method.logits(states[1], images), plain.logits(averaged, images), atol=1e-5)
+
+
+def test_accuracy_by_class():
+    method, domains = toy_method('source_only'), toy_domains(6, 40)
+    state = method.init(jax.random.key(0), domains['source'])
+    found = method.final_evaluate(state, domains['target'], rng=jax.random.key(0))
+    means = {f'target_{name}': np.asarray(value).mean(axis=0).tolist() for name, value in found.items()}
+    concluded = method.conclude(means | {'source_class_right': [0, 0], 'source_class_count': [0.5, 0.5]})
+    right = np.asarray(found['accuracy']) == 1
+    labels = np.asarray(domains['target']['label'])
+    for k in range(2):
+        np.testing.assert_allclose(concluded[f'target_class_{k}_accuracy'], right[labels == k].mean(), atol=1e-6)
+    np.testing.assert_allclose(concluded['target_mean_class_accuracy'], right.mean(), atol=1e-6)  # as many of each
+    assert not any('class_right' in name for name in concluded)
+
+
+def test_selections():
+    """The last of the best evaluations by the source, and by an oracle that knows the target's labels."""
+    pairs = [(0.5, 0.3), (0.9, 0.4), (0.8, 0.7), (0.9, 0.6)]
+    lines = [{'step': i, 'test/source_accuracy': s, 'test/target_accuracy': t} for i, (s, t) in enumerate(pairs)]
+    by = toy_method('source_only').selections()
+    found = selected([{'step': 0, 'loss/classifier': 1.0}, *lines], by)
+    assert found == {'target_accuracy_selected_by_source': 0.6, 'target_accuracy_oracle': 0.7}
+    assert selected([], by) == {}
