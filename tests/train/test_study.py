@@ -53,6 +53,7 @@ def test_every_shipped_study_is_coherent(path):
     for scale, runs in study.runs.items():
         names = {run.name for run in runs}
         assert len(names) == len(runs)
+        names |= set(study.rows)
         for run in runs:
             configs.load(str(configs.experiments_dir() / path / run.config), run.overrides)
         for claim in study.claims:
@@ -61,7 +62,7 @@ def test_every_shipped_study_is_coherent(path):
 
 
 def test_unknown_study_and_scale():
-    with pytest.raises(RunError, match="no study 'iat'; known: iaat"):
+    with pytest.raises(RunError, match="no study 'iat'; known: generate_to_adapt, iaat"):
         studies.load_study('iat')
     with pytest.raises(RunError, match=r'README\.md has no section <!-- iaat paper -->'):
         studies.reproduce('iaat', scale='paper', update_readme=True)
