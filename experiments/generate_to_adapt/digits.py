@@ -7,9 +7,10 @@
 The argument is METHOD or METHOD,TRANSFER. All methods share networks, optimiser, batches and steps.
 """
 
-from gjax.train.config import base_config
+from gjax.train.config import base_config, load_module, sibling
 
-METHODS = ('source_only', 'target_only', 'dann', 'adda', 'dan', 'coral', 'mcd', 'generate_to_adapt')
+ARGUMENTS = load_module(sibling(__file__, 'arguments.py'))
+METHODS = ARGUMENTS.METHODS
 TRANSFERS = ('mnist5k_to_mnistm5k', 'mnist5k_to_digits', 'syndigits_to_mnist5k')
 OPTIONS = {
     'dann': {'weight': 0.3},
@@ -19,12 +20,7 @@ OPTIONS = {
 
 
 def get_config(arg='generate_to_adapt'):
-    method, _, transfer = arg.partition(',')
-    transfer = transfer or TRANSFERS[0]
-    if method not in METHODS or transfer not in TRANSFERS:
-        raise ValueError(
-            f'the argument is {arg!r}; allowed: METHOD or METHOD,TRANSFER of {", ".join(METHODS)} and {", ".join(TRANSFERS)}'
-        )
+    method, transfer = ARGUMENTS.parse(arg, TRANSFERS)
     config = base_config()
     config.experiment = f'generate_to_adapt/digits {transfer}'
     config.data.name, config.data.target = transfer.split('_to_')

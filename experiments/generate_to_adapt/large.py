@@ -10,11 +10,13 @@ cfp: folder:cfp/frontal and folder:cfp/profile, person/image in each. The author
 steps and rates are those of common practice with ResNet-50, the weights of the losses the digits'.
 """
 
-from gjax.train.config import base_config
+from gjax.train.config import base_config, load_module, sibling
 
-METHODS = ('source_only', 'target_only', 'dann', 'adda', 'dan', 'coral', 'mcd', 'generate_to_adapt')
+ARGUMENTS = load_module(sibling(__file__, 'arguments.py'))
+METHODS = ARGUMENTS.METHODS
 OFFICE = ('amazon', 'dslr', 'webcam')
-TRANSFERS = {f'{s}_to_{t}': (f'office31/{s}', f'office31/{t}') for s in OFFICE for t in OFFICE if s != t}
+TRANSFERS = {'amazon_to_webcam': ('office31/amazon', 'office31/webcam')}  # the default comes first
+TRANSFERS |= {f'{s}_to_{t}': (f'office31/{s}', f'office31/{t}') for s in OFFICE for t in OFFICE if s != t}
 TRANSFERS |= {
     'visda': ('folder:visda/train', 'folder:visda/validation'),
     'cfp': ('folder:cfp/frontal', 'folder:cfp/profile'),
@@ -22,12 +24,7 @@ TRANSFERS |= {
 
 
 def get_config(arg='generate_to_adapt'):
-    method, _, transfer = arg.partition(',')
-    transfer = transfer or 'amazon_to_webcam'
-    if method not in METHODS or transfer not in TRANSFERS:
-        raise ValueError(
-            f'the argument is {arg!r}; allowed: METHOD or METHOD,TRANSFER of {", ".join(METHODS)} and {", ".join(TRANSFERS)}'
-        )
+    method, transfer = ARGUMENTS.parse(arg, TRANSFERS)
     config = base_config()
     config.experiment = f'generate_to_adapt/large {transfer}'
     config.data.name, config.data.target = TRANSFERS[transfer]

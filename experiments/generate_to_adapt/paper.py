@@ -8,21 +8,17 @@ The argument is METHOD or METHOD,TRANSFER. 'mnist_to_usps' has all training imag
 1,800 of USPS (the protocol of CoGAN and ADDA). MNIST and USPS have the smaller F and C, as in the authors' code.
 """
 
-from gjax.train.config import base_config
+from gjax.train.config import base_config, load_module, sibling
 
-METHODS = ('source_only', 'target_only', 'dann', 'adda', 'dan', 'coral', 'mcd', 'generate_to_adapt')
+ARGUMENTS = load_module(sibling(__file__, 'arguments.py'))
+METHODS = ARGUMENTS.METHODS
 SETS = {'svhn': 'svhn_cropped', 'mnist': 'mnist', 'usps': 'usps'}
 PROTOCOL_P = {'mnist': 2000, 'usps': 1800}
 TRANSFERS = ('svhn_to_mnist', 'mnist_to_usps', 'usps_to_mnist', 'mnist_to_usps_p', 'usps_to_mnist_p')
 
 
 def get_config(arg='generate_to_adapt'):
-    method, _, transfer = arg.partition(',')
-    transfer = transfer or TRANSFERS[0]
-    if method not in METHODS or transfer not in TRANSFERS:
-        raise ValueError(
-            f'the argument is {arg!r}; allowed: METHOD or METHOD,TRANSFER of {", ".join(METHODS)} and {", ".join(TRANSFERS)}'
-        )
+    method, transfer = ARGUMENTS.parse(arg, TRANSFERS)
     config = base_config()
     config.experiment = f'generate_to_adapt/paper {transfer}'
     source, target = transfer.removesuffix('_p').split('_to_')

@@ -3,10 +3,11 @@
 import numpy as np
 
 from gjax.train import plots
+from gjax.train.config import load_module, sibling
 from gjax.train.logging import read_arrays, read_metrics
 from gjax.train.study import Claim, Run, Study, collect
 
-METHODS = ('source_only', 'target_only', 'dann', 'adda', 'dan', 'coral', 'mcd', 'generate_to_adapt')
+METHODS = load_module(sibling(__file__, 'arguments.py')).METHODS
 MINI = ('mnist5k_to_mnistm5k', 'mnist5k_to_digits', 'syndigits_to_mnist5k')
 PAPER = ('svhn_to_mnist', 'mnist_to_usps', 'usps_to_mnist')
 ABLATIONS = {

@@ -67,13 +67,12 @@ def from_config(section, seed: int = 0) -> Dataset:
     return subset(found, section.get('examples', 0), seed, 'data.examples')  # older run directories lack some keys
 
 
-def target_from_config(section, seed: int = 0) -> Dataset:
-    """The target set of a config's section `data`, with the classes and the image shape of `from_config(section)`.
+def target_from_config(section, source: Dataset, seed: int = 0) -> Dataset:
+    """The target set of a config's section `data`, with the classes and the image shape of the source, `from_config`'s.
 
     Raises:
       DataError: as `find`, in the words of data.target; other classes or another image shape.
     """
-    source = from_config(section, seed)
     try:
         target = find(section['target'], section['dir'] or None, section['image_size'], section['channels'])
     except DataError as error:

@@ -148,13 +148,13 @@ class MnistM(ImageSet):
     )
 
     def examples(self, split):
-        labels = {}
-        with tarfile.open(self.fetch(self.FILES[0])) as archive:
+        labels, path = {}, self.fetch(self.FILES[0])
+        with tarfile.open(path) as archive:
             for member in archive:
                 if member.name.endswith(f'mnist_m_{split}_labels.txt'):
                     rows = archive.extractfile(member).read().decode().split()
                     labels = dict(zip(rows[::2], map(int, rows[1::2]), strict=True))
-        with tarfile.open(self.fetch(self.FILES[0])) as archive:
+        with tarfile.open(path) as archive:
             for member in archive:
                 name = Path(member.name)
                 if name.parent.name == f'mnist_m_{split}' and name.name in labels:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from gjax import masks, nets
+from gjax import nets
 from gjax.losses import correct, cross_entropy
 from gjax.methods.base import DataInfo, State, new_state, update_player
 from gjax.methods.classifier import positive
@@ -51,8 +51,7 @@ class Adaptation(Players):
     ema: float = 0.0
 
     def __post_init__(self):
-        if not 0 <= self.ema < 1:
-            raise ValueError(f'method.ema is {self.ema}; allowed: 0 <= ema < 1')
+        self.check_ema()
         if self.info.num_classes < 2:
             raise ValueError(f'the data has {self.info.num_classes} class; allowed: at least 2 to classify')
 
@@ -137,10 +136,7 @@ class Adaptation(Players):
     def after_step(self, state: State) -> State:
         """The state at the next step, its moving average taken."""
         if self.ema:
-            average = {}
-            for player, old in state.memory['ema'].items():
-                mean = jax.tree.map(lambda a, b: self.ema * a + (1 - self.ema) * b, old, state.params[player])
-                average[player] = masks.apply(state.masks[player], mean)
+            average = {player: self.averaged(state, player, old) for player, old in state.memory['ema'].items()}
             state = state.replace(memory={**state.memory, 'ema': average})
         return state.replace(step=state.step + 1)
 

@@ -48,8 +48,7 @@ class Generative(Players):
     ema: float = 0.0
 
     def __post_init__(self):
-        if not 0 <= self.ema < 1:
-            raise ValueError(f'method.ema is {self.ema}; allowed: 0 <= ema < 1')
+        self.check_ema()
 
     def abilities(self) -> tuple[str, ...]:
         """Which of generate, encode and reconstruct mean something for this model."""
@@ -66,9 +65,8 @@ class Generative(Players):
     def after_step(self, state: State) -> State:
         """The state at the next step, its moving average taken."""
         if self.ema:
-            old, new = state.memory['ema'], state.params[self.DECODER]
-            average = jax.tree.map(lambda a, b: self.ema * a + (1 - self.ema) * b, old, new)
-            state = state.replace(memory={**state.memory, 'ema': masks.apply(state.masks[self.DECODER], average)})
+            average = self.averaged(state, self.DECODER, state.memory['ema'])
+            state = state.replace(memory={**state.memory, 'ema': average})
         return state.replace(step=state.step + 1)
 
     def decode(self, state: State, codes):

@@ -9,7 +9,17 @@ from gjax.methods.base import State
 
 
 class Players:
-    """Mixin; `modules` gives the networks. All take (inputs, *, train)."""
+    """Mixin; `modules` gives the networks. All take (inputs, *, train). A field `ema` is the decay of a moving average."""
+
+    def check_ema(self) -> None:
+        """ValueError unless `ema` is a decay, or 0 for no average."""
+        if not 0 <= self.ema < 1:
+            raise ValueError(f'method.ema is {self.ema}; allowed: 0 <= ema < 1')
+
+    def averaged(self, state: State, player: str, old):
+        """The moving average `old` of a player's parameters after one more step, under its mask."""
+        mean = jax.tree.map(lambda a, b: self.ema * a + (1 - self.ema) * b, old, state.params[player])
+        return masks.apply(state.masks[player], mean)
 
     def modules(self) -> dict[str, Any]:
         """The Linen module of every player, in the order of their initialisation."""

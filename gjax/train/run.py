@@ -101,7 +101,7 @@ class Run:
         self.domains = self._check_domains()
         datasets = {'source': data.from_config(config.data, config.seed)}
         if config.data.target:
-            datasets['target'] = data.target_from_config(config.data, config.seed)
+            datasets['target'] = data.target_from_config(config.data, datasets['source'], config.seed)
         dataset, count = datasets['source'], min(len(own.train) for own in datasets.values())
         steps_per_epoch = count // train.batch_size
         if not steps_per_epoch:

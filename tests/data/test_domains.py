@@ -53,7 +53,8 @@ def _config(**overrides):
 )
 def test_what_does_not_fit_is_refused(overrides, message):
     if overrides == {'data.image_size': 0}:
-        assert data.target_from_config(_config(**overrides).data).image_shape == (28, 28, 3)  # these two are alike
+        section = _config(**overrides).data
+        assert data.target_from_config(section, data.from_config(section)).image_shape == (28, 28, 3)  # these two are alike
         return
     with pytest.raises((data.DataError, RunError), match=message):
         Run(_config(**overrides))
@@ -93,7 +94,7 @@ def test_batches_of_both_domains_are_functions_of_seed_and_step(streaming, meshe
         again = jax.device_get(other.feed.begin(next(iter(sources)), np.int32(35), 1)(0, np.int32(35)))
     for domain in ('source', 'target'):
         np.testing.assert_array_equal(batches[2][domain]['index'], again[domain]['index'])
-    train = data.target_from_config(run.config.data).train
+    train = data.target_from_config(run.config.data, data.from_config(run.config.data)).train
     index = batches[1]['target']['index']
     np.testing.assert_allclose(batches[1]['target']['image'], train.images[index] / np.float32(255), atol=1e-6)
     assert len(set(index)) == 40
