@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gjax.nets.layers import BatchNorm, Conv, ConvTranspose, standardize
+from gjax.nets.layers import BatchNorm, Conv, ConvTranspose, max_pool, standardize
 from gjax.nets.resnet import ResNet50
 
 _conv_init = nn.initializers.normal(0.02)
@@ -47,7 +47,7 @@ class GTAEmbedding(nn.Module):
             inits = {'kernel_init': _conv_init, 'bias_init': _torch_bias(25 * x.shape[-1])}
             x = nn.relu(Conv(width, (5, 5), padding='VALID', dtype=self.dtype, **inits)(x))
             if i < len(self.widths) - 1 or self.pool_last:
-                x = nn.max_pool(x, (2, 2), (2, 2))
+                x = max_pool(x, 2)
         return x.reshape(len(x), -1).astype(jnp.float32)
 
 
@@ -121,7 +121,7 @@ class GTADiscriminator(nn.Module):
             inits = {'kernel_init': _conv_init, 'bias_init': _torch_bias(9 * x.shape[-1])}
             x = Conv(self.width * factor, padding=1, dtype=self.dtype, **inits)(x)
             x = nn.leaky_relu(BatchNorm(dtype=self.dtype, scale_init=_scale_init, two_pass=True)(x, train=train), 0.2)
-            x = nn.max_pool(x, (pool, pool), (pool, pool))
+            x = max_pool(x, pool)
         features = x.reshape(len(x), -1).astype(jnp.float32)
         real = nn.Dense(1, kernel_init=_dense_init, name='real')(features)[:, 0]
         return real, nn.Dense(self.classes, kernel_init=_dense_init, name='class')(features)

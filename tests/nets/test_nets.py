@@ -1,5 +1,6 @@
 """Networks: known sizes, the sheet's details, bfloat16, and a convolution equal to XLA's in value and gradient."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from jax import lax
 
 from gjax import nets
-from gjax.nets.layers import conv2d
+from gjax.nets.layers import conv2d, max_pool
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,16 @@ def test_conv2d_equals_xla_in_value_and_both_gradients(size, kernel, strides, pa
     np.testing.assert_array_equal(value, expected)
     for own, reference in zip(own_pullback(cotangent), pullback(cotangent), strict=True):
         np.testing.assert_allclose(own, reference, atol=1e-4)
+
+
+@pytest.mark.parametrize(('shape', 'side'), [((2, 8, 6, 3), 2), ((2, 7, 9, 2), 2), ((1, 4, 4, 5), 4), ((2, 5, 5, 1), 3)])
+def test_max_pool_equals_flax_in_value_and_gradient_also_where_values_are_equal(shape, side):
+    images = jnp.round(2 * jax.random.normal(jax.random.key(0), shape))
+    value, own_pullback = jax.vjp(lambda x: max_pool(x, side), images)
+    truth, pullback = jax.vjp(lambda x: nn.max_pool(x, (side, side), (side, side)), images)
+    cotangent = jax.random.normal(jax.random.key(1), truth.shape)
+    np.testing.assert_array_equal(value, truth)
+    np.testing.assert_array_equal(own_pullback(cotangent)[0], pullback(cotangent)[0])
 
 
 def test_conv2d_has_second_derivatives():
