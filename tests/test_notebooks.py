@@ -10,6 +10,18 @@ from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / 'colab').glob('*.ipynb'))
 SMALL = {
+    'generate_to_adapt': {
+        'train.total_steps': '20',
+        'train.eval_every_steps': '10',
+        'train.checkpoint_every_steps': '20',
+        'train.batch_size': '16',
+        'net.widths': '(4, 8)',
+        'net.generator_width': '4',
+        'net.discriminator_width': '4',
+        'net.noise': '8',
+        'evaluation.probe_examples': '100',
+        'evaluation.pictures': '40',
+    },
     'iaat': {
         'train.total_epochs': '2',
         'evaluation.steps': '3',
@@ -42,7 +54,7 @@ SMALL = {
 }
 
 
-SLOW = ('lottery_tickets',)
+SLOW = ('generate_to_adapt', 'lottery_tickets')
 RUN = [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem in SLOW)) for path in NOTEBOOKS]
 
 

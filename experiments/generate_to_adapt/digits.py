@@ -13,7 +13,8 @@ ARGUMENTS = load_module(sibling(__file__, 'arguments.py'))
 METHODS = ARGUMENTS.METHODS
 TRANSFERS = ('mnist5k_to_mnistm5k', 'mnist5k_to_digits', 'syndigits_to_mnist5k')
 OPTIONS = {
-    'dann': {'weight': 0.3},
+    'generate_to_adapt': {'domain_weight': 0.1},
+    'dann': {'weight': 0.1},
     'coral': {'weight': 1.0},
     'dan': {'weight': 1.0},
 }
@@ -24,16 +25,17 @@ def get_config(arg='generate_to_adapt'):
     config = base_config()
     config.experiment = f'generate_to_adapt/digits {transfer}'
     config.data.name, config.data.target = transfer.split('_to_')
-    config.data.update(image_size=32, channels=3)
-    config.train.update(batch_size=64, eval_batch_size=256, total_steps=1000, eval_every_steps=100, steps_per_call=10)
-    config.train.checkpoint_every_steps = 500
+    config.data.update(image_size=16, channels=3)
+    config.train.update(batch_size=32, eval_batch_size=256, total_steps=3000, eval_every_steps=250, steps_per_call=20)
+    config.train.checkpoint_every_steps = 1000
     config.net = {
         'name': 'gta_digits',
-        'widths': (32, 32, 128),
+        'widths': (32, 128),
+        'pool_last': True,
         'generator_width': 16,
         'discriminator_width': 16,
         'noise': 64,
     }
     config.optimizer.update(name='adam', learning_rate=5e-4, b1=0.8, schedule='inverse', decay=1e-4)
-    config.method = {'name': method, **OPTIONS.get(method, {})}
+    config.method = {'name': method, 'ema': 0.99, **OPTIONS.get(method, {})}
     return config

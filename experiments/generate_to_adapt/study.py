@@ -10,6 +10,7 @@ from gjax.train.study import Claim, Run, Study, collect
 METHODS = load_module(sibling(__file__, 'arguments.py')).METHODS
 MINI = ('mnist5k_to_mnistm5k', 'mnist5k_to_digits', 'syndigits_to_mnist5k')
 PAPER = ('svhn_to_mnist', 'mnist_to_usps', 'usps_to_mnist')
+ABLATED = {'digits.py': 'mnist5k_to_digits', 'paper.py': 'svhn_to_mnist'}
 ABLATIONS = {
     'saturating': {'method.gan_loss': 'saturating'},
     'real_fake_head_only': {'method.class_heads': False},
@@ -28,7 +29,7 @@ def _split(run):
 
 
 def derive(directories):
-    """A row a method: its target accuracy in every transfer, and means over the transfers."""
+    """A row a method: its target accuracy in every transfer and, where it has all, means over the transfers."""
     found, results = {}, collect(directories)
     for run, seeds in results.items():
         method, transfer = _split(run)
@@ -38,9 +39,12 @@ def derive(directories):
             for measure in MEASURES:
                 if measure in result['metrics']:
                     own.setdefault(measure, []).append(result['metrics'][measure])
+    transfers = {_split(run)[1] for run in directories}
     for seeds in found.values():
-        for own in seeds.values():
-            own |= {measure: float(np.mean(own[measure])) for measure in MEASURES if measure in own}
+        for seed, own in seeds.items():
+            lists = {measure: own[measure] for measure in MEASURES if measure in own}
+            means = {measure: float(np.mean(values)) for measure, values in lists.items() if len(values) == len(transfers)}
+            seeds[seed] = {name: value for name, value in own.items() if name in transfers} | means
     return found
 
 
@@ -84,8 +88,7 @@ def note(config):
 def _runs(file, transfers):
     runs = [Run(f'{method}/{transfer}', f'{file}:{method},{transfer}') for method in METHODS for transfer in transfers]
     for name, overrides in ABLATIONS.items():
-        for transfer in transfers:
-            runs.append(Run(f'{name}/{transfer}', f'{file}:generate_to_adapt,{transfer}', overrides, extra=True))
+        runs.append(Run(f'{name}/{ABLATED[file]}', f'{file}:generate_to_adapt,{ABLATED[file]}', overrides, extra=True))
     return runs
 
 

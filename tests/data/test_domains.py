@@ -46,7 +46,7 @@ def _config(**overrides):
         ({'data.target': ''}, r"data.target is ''; allowed: the set to which source_only adapts"),
         ({'data.target': 'digit'}, r"data.target is 'digit' \(did you mean digits\?\); allowed"),
         ({'data.image_size': 0}, r'data.target has images of \(28, 28, 3\); allowed: \(28, 28, 3\)'),
-        ({'data.channels': 0}, r'data.target has images of \(32, 32, 3\); allowed: \(32, 32, 1\).*set data.image_size'),
+        ({'data.channels': 0}, r'data.target has images of \(16, 16, 3\); allowed: \(16, 16, 1\).*set data.image_size'),
         ({'data.channels': 2}, r'data.channels is 2; allowed: 0, 1, 3'),
         ({'train.batch_size': 4400}, r'train.batch_size is 4400; allowed: at most 4000'),
     ],

@@ -82,3 +82,15 @@ def test_a_chain_whose_stages_were_measured_differently_is_not_concluded(tmp_pat
         RunError, match='the distances of run do not compare: they were measured as a 1, 10 samples, a 2, 10'
     ):
         studies._conclude(study, 'mini', directories, tmp_path)
+
+
+def test_rows_of_generate_to_adapt_are_means_over_all_transfers(tmp_path):
+    directories = {}
+    for run, accuracy in (('dann/a_to_b', 0.5), ('dann/b_to_c', 0.7), ('saturating/b_to_c', 0.9)):
+        directories[run] = {3: tmp_path / run}
+        directories[run][3].mkdir(parents=True)
+        content = {'metrics': {'target_accuracy': accuracy, 'source_accuracy': 1.0, 'target_class_0_accuracy': 0.0}}
+        (directories[run][3] / 'results.json').write_text(json.dumps(content))
+    rows = studies.load_study('generate_to_adapt').derive(directories)
+    assert rows['dann'] == {3: {'a_to_b': 0.5, 'b_to_c': 0.7, 'target_accuracy': pytest.approx(0.6), 'source_accuracy': 1.0}}
+    assert rows['saturating'] == {3: {'b_to_c': 0.9}}
