@@ -92,7 +92,7 @@ def _runs(file, transfers):
     return runs
 
 
-_MINI = {'mini': 'small sets, networks a quarter as wide'}
+_MINI = {'mini': 'small sets, images of 16 pixels, networks a quarter to a half as wide'}
 
 
 def _claim(name, sentence, minus, at_least, paper):
