@@ -4,7 +4,8 @@
   gjax train --config=experiments/generate_to_adapt/usps.py:dann,usps_to_mnist --workdir=runs/usps-mnist-dann
 
 The argument is METHOD or METHOD,TRANSFER. Images have 16 pixels, USPS's own; networks are a quarter to a half as wide, and
-batches a third as large. domain_weight is that of `digits.py`, looked at on seed 10 (the target's test split) before seeds 0 to 2.
+batches a third as large. domain_weight is that of `digits.py`; it was looked at on seed 10, on the target's test split,
+before seeds 0 to 2.
 """
 
 from gjax.train.config import load_module, sibling
