@@ -12,7 +12,11 @@ from gjax.train.config import base_config, load_module, sibling
 
 ARGUMENTS = load_module(sibling(__file__, 'arguments.py'))
 METHODS = ARGUMENTS.METHODS
-CHANNELS = {'mnist5k_to_mnistm5k': 3, 'mnist5k_to_digits': 1, 'syndigits_to_mnist5k': 3}
+TRANSFERS = {  # crops: the digits of `digits` fill their image, MNIST's do not
+    'mnist5k_to_mnistm5k': {'channels': 3},
+    'mnist5k_to_digits': {'channels': 1, 'padding': 2, 'padding_mode': 'edge'},
+    'syndigits_to_mnist5k': {'channels': 3},
+}
 OPTIONS = {
     'generate_to_adapt': {'domain_weight': 0.1},
     'dann': {'weight': 0.1},
@@ -22,11 +26,11 @@ OPTIONS = {
 
 
 def get_config(arg='generate_to_adapt'):
-    method, transfer = ARGUMENTS.parse(arg, CHANNELS)
+    method, transfer = ARGUMENTS.parse(arg, TRANSFERS)
     config = base_config()
     config.experiment = f'generate_to_adapt/digits {transfer}'
     config.data.name, config.data.target = transfer.split('_to_')
-    config.data.update(image_size=16, channels=CHANNELS[transfer])
+    config.data.update(image_size=16, **TRANSFERS[transfer])
     config.train.update(batch_size=32, eval_batch_size=256, total_steps=4000, eval_every_steps=250, steps_per_call=20)
     config.train.checkpoint_every_steps = 1000
     config.net = {

@@ -15,8 +15,6 @@ ABLATIONS = {
     'saturating': {'method.gan_loss': 'saturating'},
     'real_fake_head_only': {'method.class_heads': False},
     'no_label_condition': {'method.label_condition': False},
-    'generator_schedule': {'method.generator_schedule': True},
-    'normalised_embedding': {'net.normalise': True},
 }
 MEASURES = ('target_accuracy', 'source_accuracy', 'domain_accuracy')
 MEASURES += ('target_accuracy_selected_by_source', 'target_accuracy_oracle')
