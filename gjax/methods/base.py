@@ -203,15 +203,19 @@ def update_player(state: State, player: str, gradients, optimizer, batch_stats=N
     return state, norms
 
 
-def restart_optimizer(optimizer, params, updates):
-    """A fresh optimiser state (no momentum) whose learning-rate schedule goes on after so many updates."""
-    state = optimizer.init(params)
+def set_schedule(opt_state, updates):
+    """An optimiser's state whose learning-rate schedule goes on after so many updates."""
 
     def is_schedule(path, _):
         return any(getattr(key, 'tuple_name', '') == 'ScaleByScheduleState' for key in path)
 
     count = jnp.asarray(updates, jnp.int32)
-    return optax.tree_utils.tree_set(state, is_schedule, count=count)
+    return optax.tree_utils.tree_set(opt_state, is_schedule, count=count)
+
+
+def restart_optimizer(optimizer, params, updates):
+    """A fresh optimiser state (no momentum) whose learning-rate schedule goes on after so many updates."""
+    return set_schedule(optimizer.init(params), updates)
 
 
 def new_state(rng, params, batch_stats, opt_state, memory=None) -> State:

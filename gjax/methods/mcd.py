@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from gjax.losses import classifier_discrepancy, cross_entropy
 from gjax.methods.adaptation import Adaptation, C, F
+from gjax.methods.base import set_schedule
 from gjax.methods.classifier import positive
 
 SECOND = 'second_classifier'
@@ -19,7 +20,8 @@ SECOND = 'second_classifier'
 
 @dataclasses.dataclass(frozen=True)
 class MCD(Adaptation):
-    """generator_steps: of C after every A and B. Evaluation adds both classifiers' logits."""
+    """generator_steps: of C after every A and B. All updates of a step have the learning rate of that step, however many a
+    player takes. Evaluation adds both classifiers' logits."""
 
     generator_steps: int = 4
 
@@ -29,6 +31,10 @@ class MCD(Adaptation):
 
     def modules(self):
         return {**super().modules(), SECOND: self.net.classifier()}
+
+    def minimize(self, state, players, loss):
+        own = {player: set_schedule(state.opt_state[player], state.step) for player in players}
+        return super().minimize(state.replace(opt_state={**state.opt_state, **own}), players, loss)
 
     def classification(self, params, embeddings, labels):
         """The source term of A and B."""

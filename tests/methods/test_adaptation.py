@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from gjax import losses
@@ -131,11 +132,98 @@ def test_adda_keeps_the_source_as_it_was():
     np.testing.assert_allclose(rates[9:], [0.02 / 1.09, 0.2 * 0.02 / 1.10], rtol=1e-3)
 
 
-def test_mcd_widens_on_the_target_and_closes_again():
-    """B raises the two classifiers' difference on the target, C lowers it: a step with many C ends below one with few."""
-    domains = toy_domains(4, 64)
-    ends = [trained(toy_method('mcd', steps=30, generator_steps=count), domains, 30)[1]['discrepancy'] for count in (1, 8)]
-    assert ends[1] < ends[0]
+def _descended(params, rate, loss):
+    return jax.tree.map(lambda p, g: p - rate * g, params, jax.grad(loss)(params))
+
+
+def _assert_close(found, expected, **options):
+    for a, b in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+        np.testing.assert_allclose(a, b, **{'atol': 1e-6} | options)
+
+
+def test_adda_plays_on_embeddings():
+    """A step of the second phase with SGD: D learns that source is 1 and target 0, F_t that the new D says 1."""
+    domains, rate = toy_domains(3, 32), 0.1
+    method = toy_method('adda', optimizer='sgd', learning_rate=rate, steps=2, adaptation_rate=0.5)
+    states = [trained(method, domains, count)[0] for count in (1, 2)]
+    rate /= 1.01  # of the second step
+    modules, (f, d) = method.modules(), (states[0].params[player] for player in (F, 'domain'))
+
+    def says_source(d, f, domain):
+        embeddings = modules[F].apply({'params': f}, domains[domain]['image'])
+        return modules['domain'].apply({'params': d}, embeddings)
+
+    def told_apart(d):
+        source, target = says_source(d, f, 'source'), says_source(d, f, 'target')
+        return -jnp.mean(jax.nn.log_sigmoid(source)) - jnp.mean(jax.nn.log_sigmoid(-target))
+
+    new = _descended(d, 0.1, told_apart)  # D's first update
+    _assert_close(states[1].params['domain'], new)
+    fooling = _descended(f, 0.5 * rate, lambda f: -jnp.mean(jax.nn.log_sigmoid(says_source(new, f, 'target'))))
+    _assert_close(states[1].params[F], fooling)
+
+
+def test_mcds_step_is_its_three_steps():
+    """With SGD: A on the source; B raises the classifiers' difference on the target; C lowers it, twice."""
+    domains, rate = toy_domains(4, 32), 0.1
+    method = toy_method('mcd', optimizer='sgd', learning_rate=rate, generator_steps=2)
+    state = method.init(jax.random.key(0), domains['source'])
+    after, _ = jax.jit(method.step)(state, domains)
+    modules, second = method.modules(), 'second_classifier'
+    labels = domains['source']['label']
+
+    def outputs(params, domain):
+        embeddings = modules[F].apply({'params': params[F]}, domains[domain]['image'])
+        return [modules[C].apply({'params': params[player]}, embeddings) for player in (C, second)]
+
+    def classified(params):
+        logs = [jax.nn.log_softmax(logits) for logits in outputs(params, 'source')]
+        return -sum(jnp.mean(jnp.take_along_axis(log, labels[:, None], 1)) for log in logs)
+
+    def difference(params):
+        first, other = (jax.nn.softmax(logits) for logits in outputs(params, 'target'))
+        return jnp.mean(jnp.abs(first - other))
+
+    def update(params, loss, players):
+        new = _descended(params, rate, loss)
+        return {player: new[player] if player in players else params[player] for player in params}
+
+    expected = update(state.params, classified, (F, C, second))
+    expected = update(expected, lambda params: classified(params) - difference(params), (C, second))
+    for _ in range(2):
+        expected = update(expected, difference, (F,))
+    _assert_close(after.params, expected)
+
+
+def test_mcds_updates_have_the_rate_of_their_step():
+    domains = toy_domains(4, 32)
+    method = toy_method('mcd', steps=3)
+    state, _ = trained(method, domains, 3)
+    for player, own in state.opt_state.items():
+        counts = optax.tree_utils.tree_get_all_with_path(own, 'count')
+        schedules = [
+            count for path, count in counts if 'ScaleByScheduleState' in str([getattr(k, 'tuple_name', '') for k in path])
+        ]
+        assert schedules == [3], player
+
+
+@pytest.mark.parametrize(('name', 'layers'), [('dan', ('embedding', 'logits')), ('coral', ('logits',))])
+def test_layers_that_are_aligned(name, layers):
+    """A step with SGD descends the classification loss and the distance of these layers of source and target."""
+    domains, rate, weight = toy_domains(5, 32), 0.1, 0.7
+    method = toy_method(name, optimizer='sgd', learning_rate=rate, weight=weight)
+    state = method.init(jax.random.key(0), domains['source'])
+    after, _ = jax.jit(method.step)(state, domains)
+    modules, distance = method.modules(), {'dan': losses.multi_kernel_mmd, 'coral': losses.coral}[name]
+
+    def loss(params):
+        found = {'embedding': [modules[F].apply({'params': params[F]}, domains[k]['image']) for k in ('source', 'target')]}
+        found['logits'] = [modules[C].apply({'params': params[C]}, x) for x in found['embedding']]
+        logs = jax.nn.log_softmax(found['logits'][0])
+        classified = -jnp.mean(jnp.take_along_axis(logs, domains['source']['label'][:, None], 1))
+        return classified + weight * sum(distance(*found[layer]) for layer in layers)
+
+    _assert_close(after.params, _descended(state.params, rate, loss))
 
 
 def test_an_average_of_embedding_and_classifier():
