@@ -36,13 +36,14 @@ class AdaptationEvaluation:
 class Adaptation(Players):
     """The players F and C and their evaluation; subclasses add `step`, and players.
 
-    ema: the decay of an exponential moving average of F and C, which evaluation then uses; 0 for none.
+    ema: the decay of an exponential moving average of F and C (all that classify), which evaluation then uses; 0 for none.
     """
 
     NETS: ClassVar[dict] = nets.DOMAIN_NETS
     EVALUATION: ClassVar[type] = AdaptationEvaluation
     domains: ClassVar[tuple] = ('source', 'target')
     target_labels: ClassVar[bool] = False
+    classifying: ClassVar[tuple] = (F, C)
 
     net: Any
     optimizer: Any
@@ -85,7 +86,7 @@ class Adaptation(Players):
         opt_state = {player: self.optimizer_of(player).init(params[player]) for player in params}
         memory = self.init_memory(params, stats)
         if self.ema:
-            memory['ema'] = jax.tree.map(jnp.copy, {player: params[player] for player in (F, C)})
+            memory['ema'] = jax.tree.map(jnp.copy, {player: params[player] for player in self.classifying})
         return new_state(run_rng, params, stats, opt_state, memory)
 
     def pretrained(self, state: State, arrays) -> State:
@@ -142,7 +143,7 @@ class Adaptation(Players):
 
     def evaluated(self, state: State, player: str):
         """The parameters that evaluation uses."""
-        return self.masked(state, player, state.memory['ema'][player] if self.ema and player in (F, C) else None)
+        return self.masked(state, player, state.memory['ema'][player] if self.ema and player in self.classifying else None)
 
     def features(self, state: State, images):
         """F(images), [B, D], as evaluation sees them."""

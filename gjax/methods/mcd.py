@@ -7,6 +7,7 @@ images on which they differ.
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax.numpy as jnp
 
@@ -22,6 +23,8 @@ SECOND = 'second_classifier'
 class MCD(Adaptation):
     """generator_steps: of C after every A and B. All updates of a step have the learning rate of that step, however many a
     player takes. Evaluation adds both classifiers' logits."""
+
+    classifying: ClassVar[tuple] = (F, C, SECOND)
 
     generator_steps: int = 4
 
