@@ -31,23 +31,31 @@ class Layers(nn.Module):
 
 
 class Images(nn.Module):
-    """Conditions to images [B, 1, 1, 2] in (-1, 1)."""
+    """Conditions to images [B, 1, 1, 2] in (-1, 1). norm: whether their batch is normalised before tanh."""
+
+    norm: bool = False
 
     @nn.compact
     def __call__(self, conditions, *, train: bool):
-        return jnp.tanh(Layers((32, 2))(conditions)).reshape(-1, 1, 1, 2)
+        x = Layers((32, 2))(conditions)
+        if self.norm:
+            x = nn.BatchNorm(use_running_average=not train)(x)
+        return jnp.tanh(x).reshape(-1, 1, 1, 2)
 
 
 class Judge(nn.Module):
-    """Images to (logits [B], class logits [B, 2]), after dense layers or none."""
+    """Images to (logits [B], class logits [B, 2]), after dense layers or none. norm: whether their batch is normalised."""
 
     hidden: tuple = (32,)
+    norm: bool = False
 
     @nn.compact
     def __call__(self, images, *, train: bool):
         x = images.reshape(len(images), -1)
         for size in self.hidden:
             x = nn.relu(nn.Dense(size)(x))
+        if self.norm:
+            x = nn.BatchNorm(use_running_average=not train)(x)
         return nn.Dense(1, name='real')(x)[:, 0], nn.Dense(2, name='class')(x)
 
 
@@ -59,6 +67,7 @@ class ToyNet:
     normalise: bool = False
     side: int = 1
     width: int = 2
+    norm: bool = False
 
     def embedding(self):
         return Layers((self.width,), standardised=True)
@@ -67,10 +76,10 @@ class ToyNet:
         return Layers((2,))
 
     def generator(self):
-        return Images()
+        return Images(self.norm)
 
     def discriminator(self):
-        return Judge()
+        return Judge(norm=self.norm)
 
     def domain_discriminator(self):
         return Layers((16, 1), squeeze=True)

@@ -12,7 +12,7 @@ from gjax.methods import DataInfo
 from gjax.methods.generate_to_adapt import C, D, F, G
 from gjax.nets.gta import GTADigits
 from gjax.nets.layers import standardize
-from tests.adaptation import toy_domains, toy_method, trained
+from tests.adaptation import ToyNet, toy_domains, toy_method, trained
 
 DOMAINS = toy_domains(0, 32)
 BATCH = {'source': DOMAINS['source'], 'target': {'image': DOMAINS['target']['image']}}
@@ -32,6 +32,16 @@ def _at_chance(params):
     zero = {'real', 'class'}
     judge = {k: jax.tree.map(jnp.zeros_like, v) if k in zero else v for k, v in params[D].items()}
     return {**params, D: judge, C: jax.tree.map(jnp.zeros_like, params[C])}
+
+
+def test_losses_at_chance_without_class_heads():
+    """The paper's ablation: 3 ln 2 of D, ln 2 of G, ln K + b ln 2 of F."""
+    method = _method(optimizer='sgd', learning_rate=0.0, class_heads=False)
+    state = method.init(jax.random.key(1), BATCH['source'])
+    _, _, metrics = _one_step(method, state.replace(params=_at_chance(state.params)))
+    two, classes = np.log(2), np.log(2)
+    for player, value in {D: 3 * two, G: two, C: classes, F: classes + 0.03 * two}.items():
+        np.testing.assert_allclose(metrics[f'loss/{player}'], value, rtol=1e-6)
 
 
 def test_losses_at_chance():
@@ -73,24 +83,30 @@ def test_saturating_and_non_saturating_gradients():
     np.testing.assert_allclose(slopes, [-0.99, -0.01], rtol=1e-5)
 
 
-def test_a_step_is_the_alternation_written_out():
-    """Every player's update by its own loss alone: D before all others, G, C and F with what was there before."""
+@pytest.mark.parametrize('norm', [False, True])
+def test_a_step_is_the_alternation_written_out(norm):
+    """Every player's update by its own loss alone: D before all others, G, C and F with what was there before; with norm,
+    every batch of images or conditions is normalised alone."""
     rate, a, b = 0.1, 0.4, 0.3
-    method = _method(optimizer='sgd', learning_rate=rate, class_weight=a, domain_weight=b)
-    state, after, _ = _one_step(method)
+    method = _method(optimizer='sgd', learning_rate=rate, class_weight=a, domain_weight=b, net=ToyNet(norm=norm))
+    state, after, metrics = _one_step(method)
     s, y, t = BATCH['source']['image'], BATCH['source']['label'], BATCH['target']['image']
     z, z_t = (jax.random.normal(key, (len(s), 2)) for key in jax.random.split(state.step_rng()))
     one_hot = np.eye(3, dtype=np.float32)
     modules = method.modules()
 
+    def applied(player, params, x):
+        variables = {'params': params, 'batch_stats': state.batch_stats[player]}
+        return modules[player].apply(variables, x, train=True, mutable=['batch_stats'])[0]
+
     def rebuilt(f, g):
         f_s, f_t = (modules[F].apply({'params': f}, x) for x in (s, t))
-        x_s = modules[G].apply({'params': g}, jnp.concatenate([one_hot[y], f_s, z], 1), train=True)
-        x_t = modules[G].apply({'params': g}, jnp.concatenate([one_hot[[2] * len(t)], f_t, z_t], 1), train=True)
+        x_s = applied(G, g, jnp.concatenate([one_hot[y], f_s, z], 1))
+        x_t = applied(G, g, jnp.concatenate([one_hot[[2] * len(t)], f_t, z_t], 1))
         return f_s, x_s, x_t
 
     def judged(d, x):
-        p, q = modules[D].apply({'params': d}, x, train=True)
+        p, q = applied(D, d, x)
         return jax.nn.sigmoid(p), jax.nn.log_softmax(q)
 
     def picked(logs):
@@ -128,7 +144,18 @@ def test_a_step_is_the_alternation_written_out():
     }
     for player, params in expected.items():
         for found, value in zip(jax.tree.leaves(after.params[player]), jax.tree.leaves(params), strict=True):
-            np.testing.assert_allclose(found, value, atol=1e-6, err_msg=player)
+            np.testing.assert_allclose(found, value, atol=2e-6, err_msg=player)
+    (real, q), (fake, q_s), (target, _) = (judged(old[D], x) for x in (2 * s - 1, x_s, x_t))
+    decisions = {
+        'real_accuracy': real > 0.5,
+        'source_fake_accuracy': fake < 0.5,
+        'target_fake_accuracy': target < 0.5,
+        'real_class_accuracy': q.argmax(1) == y,
+        'source_fake_class_accuracy': q_s.argmax(1) == y,
+        'source_train_accuracy': modules[C].apply({'params': old[C]}, rebuilt(old[F], old[G])[0]).argmax(1) == y,
+    }
+    for name, right in decisions.items():
+        np.testing.assert_allclose(metrics[name], np.mean(right), atol=1e-6, err_msg=name)
 
 
 def test_without_the_domain_term_the_target_moves_only_the_discriminator():
