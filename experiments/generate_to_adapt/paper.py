@@ -5,7 +5,8 @@
   gjax train --config=experiments/generate_to_adapt/paper.py:dann,usps_to_mnist --workdir=runs/usps-mnist-dann
 
 The argument is METHOD or METHOD,TRANSFER. 'mnist_to_usps' has all training images, 'mnist_to_usps_p' 2,000 of MNIST and
-1,800 of USPS (the protocol of CoGAN and ADDA). MNIST and USPS have the smaller F and C, as in the authors' code.
+1,800 of USPS (the protocol of CoGAN and ADDA). MNIST and USPS have a smaller F, whose 1,200 numbers and C's first 100 are
+the authors'; the other layers are our guess.
 """
 
 from gjax.train.config import base_config, load_module, sibling

@@ -9,7 +9,7 @@ from gjax.train.study import Claim, Run, Study, collect
 
 METHODS = load_module(sibling(__file__, 'arguments.py')).METHODS
 MINI = ('mnist5k_to_mnistm5k', 'mnist5k_to_digits', 'syndigits_to_mnist5k')
-PAPER = ('svhn_to_mnist', 'mnist_to_usps', 'usps_to_mnist')
+PAPER = ('svhn_to_mnist', 'mnist_to_usps', 'usps_to_mnist', 'mnist_to_usps_p', 'usps_to_mnist_p')
 ABLATED = {'digits.py': 'mnist5k_to_digits', 'paper.py': 'svhn_to_mnist'}
 ABLATIONS = {
     'saturating': {'method.gan_loss': 'saturating'},
@@ -90,7 +90,7 @@ def _runs(file, transfers):
     return runs
 
 
-_MINI = {'mini': 'small sets, images of 16 pixels, networks a quarter to a half as wide'}
+_MINI = {'mini': 'small sets, images of 16 pixels, smaller networks, 4,000 steps, Adam with b1 0.5, b 0.1, averaged weights'}
 
 
 def _claim(name, sentence, minus, at_least, paper):

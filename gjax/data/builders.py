@@ -51,7 +51,7 @@ def fetch(file: File, folder: Path, *, mirror: str = '') -> Path:
     path = folder / file.name
     if not path.is_file():
         url = f'{mirror.rstrip("/")}/{file.name}' if mirror else file.url
-        advice = f'put it into {folder}, or name a --mirror that has it'
+        advice = f'put it into {folder} (--manual_dir), or name a --mirror that has it'
         if not url:
             raise DataError(f'{file.name} is not in {folder}, and no public link to it can be read by a program; {advice}')
         folder.mkdir(parents=True, exist_ok=True)
@@ -190,7 +190,13 @@ class _Domains(ImageSet):
         """Yields (path in the archive, function that reads it), sorted."""
         archives = self.archives()
         here = [file for file in archives if (self.folder / file.name).is_file()]
-        path = self.fetch((here or archives)[0])
+        try:
+            path = self.fetch((here or archives)[0])
+        except DataError as error:
+            if here:
+                raise
+            others = ', '.join(file.name for file in archives[1:])
+            raise DataError(f'{error}; one of these does, too: {others}') from error
         with contextlib.ExitStack() as stack:
             if zipfile.is_zipfile(path):
                 archive = stack.enter_context(zipfile.ZipFile(path))

@@ -79,7 +79,8 @@ class DomainDiscriminator(nn.Module):
 
 
 class GTAGenerator(nn.Module):
-    """G: conditions [B, (K + 1) + D + Z], label, embedding and noise, to images [B, H, W, C] in (-1, 1).
+    """G: conditions [B, (K + 1) + D + Z], label, embedding and noise, to images [B, H, W, C] in (-1, 1). Its one bias, of
+    the last layer, starts at 0.
 
     width: of the last hidden layer; each before has twice as many. H = W = 2 ** (stages + 1).
     """

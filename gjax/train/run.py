@@ -105,7 +105,9 @@ class Run:
         dataset, count = datasets['source'], min(len(own.train) for own in datasets.values())
         steps_per_epoch = count // train.batch_size
         if not steps_per_epoch:
-            raise RunError(f'train.batch_size is {train.batch_size}; allowed: at most {count}, the training examples')
+            least = min(datasets, key=lambda domain: len(datasets[domain].train))
+            whose = f' of the {least}' if len(datasets) > 1 else ''
+            raise RunError(f'train.batch_size is {train.batch_size}; allowed: at most {count}, the training examples{whose}')
         duration = partial(configs.duration, train, steps_per_epoch=steps_per_epoch, batch_size=train.batch_size)
         self.num_steps = duration('total')
         self.eval_every, self.checkpoint_every = duration('eval_every'), duration('checkpoint_every')

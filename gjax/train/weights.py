@@ -12,6 +12,7 @@ SUFFIXES = ('.safetensors', '.pth', '.pt', '.npz')
 
 def read_weights(path: Path) -> dict[str, np.ndarray]:
     """The arrays in a .safetensors, .npz or PyTorch file (by its reader for weights alone; it takes torch), by their names.
+    Of a PyTorch checkpoint with a 'state_dict' only that.
 
     Raises:
       RunError: no such file, another suffix, torch is missing, or it is damaged; one line.
@@ -32,6 +33,7 @@ def read_weights(path: Path) -> dict[str, np.ndarray]:
         except ImportError as error:
             raise RunError(f'net.weights is {str(path)!r}, which takes torch to read: pip install torch') from error
         stored = torch.load(path, map_location='cpu', weights_only=True)
+        stored = stored.get('state_dict', stored)  # of a checkpoint
         return {name: value.float().numpy() for name, value in stored.items()}
     except RunError:
         raise

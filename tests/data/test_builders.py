@@ -147,6 +147,8 @@ def test_what_is_wrong_comes_in_one_line(tmp_path, monkeypatch):
     (tmp_path / 'manual/mnist_m.tar.gz').write_bytes(b'no archive')
     with pytest.raises(data.DataError, match=r'mnist_m cannot be prepared from the files in'):
         builders.prepare('mnist_m', **where)
+    with pytest.raises(data.DataError, match=r'PACS.zip is not in .*--manual_dir.*; one of these does, too: pacs.zip, PACS'):
+        builders.prepare('pacs/photo', **where)
     _archive(tmp_path / 'manual/PACS.zip', {'PACS/photo/cat/1.jpg': _image(0)})
     with pytest.raises(data.DataError, match=r'pacs cannot be .* files in .*manual: they hold no images of pacs/photo'):
         builders.prepare('pacs/photo', **where)

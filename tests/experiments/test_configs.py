@@ -4,22 +4,23 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from gjax import methods
+from gjax import methods, nets
 from gjax.train import config as configs
 
 FILES = sorted(
     p for p in configs.experiments_dir().glob('*/*.py') if p.name != 'study.py' and 'def get_config' in p.read_text()
 )
 CASES = [(f'{p.parent.name}/{p.name}', arg) for p in FILES for arg in getattr(configs.load_module(p), 'METHODS', ('',))]
+CASES += [('generate_to_adapt/digits.py', 'generate_to_adapt,mnist5k_to_digits')]
 
 
 @pytest.mark.parametrize(('file', 'arg'), CASES)
 def test_it_steps(file, arg):
     config = configs.load(f'{file}:{arg}' if arg else file, {'train.batch_size': 4})
     config.train.steps_per_call = 1
-    side = config.data.image_size or 32
-    method = methods.build(config, methods.DataInfo(10, 40, 10, 100, (side, side, 3)))
-    image = jax.ShapeDtypeStruct((4, side, side, 3), jnp.float32)
+    side, channels = config.data.image_size or 32, config.data.channels or 3
+    method = methods.build(config, methods.DataInfo(10, 40, 10, 100, (side, side, channels)))
+    image = jax.ShapeDtypeStruct((4, side, side, channels), jnp.float32)
     integer = jax.ShapeDtypeStruct((4,), jnp.int32)
     batch = {'image': image, 'label': integer, 'index': integer}
     state = jax.eval_shape(method.init, jax.random.key(0), batch)
@@ -83,14 +84,29 @@ def test_svhn_to_mnist_holds_the_sheets_values():
         'method.generator_schedule': False,
     }
     assert {key: flat[key] for key in expected} == expected
-    small = configs.load('generate_to_adapt/paper.py:dann,usps_to_mnist_p')
-    assert (small.data.name, small.data.target) == ('usps', 'mnist')
-    assert (small.data.examples, small.data.target_examples) == (1800, 2000)
-    assert small.net.widths == (32, 48)
+    usps = configs.load('generate_to_adapt/paper.py:dann,usps_to_mnist_p')
+    assert (usps.data.name, usps.data.target) == ('usps', 'mnist')
+    assert (usps.data.examples, usps.data.target_examples) == (1800, 2000)
+    assert usps.net.widths == (32, 48)
+    module, images = nets.build(**usps.net, num_classes=10, image_shape=(32, 32, 3)).embedding(), jnp.zeros((1, 32, 32, 3))
+    assert jax.eval_shape(lambda: module.init_with_output(jax.random.key(0), images)[0]).shape == (1, 1200)
+
+
+def test_small_is_the_papers_protocol():
+    for transfer, examples in (
+        ('mnist_to_usps_p', (2000, 1800)),
+        ('usps_to_mnist_p', (1800, 2000)),
+        ('mnist_to_usps', (0, 0)),
+    ):
+        small, paper = (configs.load(f'generate_to_adapt/{file}.py:dann,{transfer}').data for file in ('small', 'paper'))
+        assert (small.examples, small.target_examples) == (paper.examples, paper.target_examples) == examples
+        assert (small.name, small.target) == (paper.name, paper.target)
+    blended = configs.load('generate_to_adapt/small.py:dann,mnist_to_mnistm')
+    assert (blended.data.name, blended.data.target, blended.data.channels) == ('mnist', 'mnist_m', 3)
 
 
 def test_other_arguments_are_refused():
-    for file in ('digits', 'paper', 'large'):
+    for file in ('digits', 'paper', 'small', 'large'):
         for arg in ('dan,nowhere', 'cyclegan'):
             with pytest.raises(configs.ConfigError, match=rf"the argument is '{arg}'; allowed: METHOD or METHOD,TRANSFER"):
                 configs.load(f'generate_to_adapt/{file}.py:{arg}')

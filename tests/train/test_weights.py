@@ -67,14 +67,14 @@ def _torch_resnet(torch, blocks, width, classes):
     return net.eval()
 
 
-@pytest.mark.parametrize('suffix', ['pth', 'safetensors', 'npz'])
+@pytest.mark.parametrize('suffix', ['pth', 'checkpoint.pth', 'safetensors', 'npz'])
 def test_resnet_features_are_torchs(suffix, tmp_path):
     torch = pytest.importorskip('torch')
     net = _torch_resnet(torch, **SMALL, classes=5)
     arrays = {name: value.numpy() for name, value in net.state_dict().items()}
     path = tmp_path / f'weights.{suffix}'
-    if suffix == 'pth':
-        torch.save(net.state_dict(), path)
+    if suffix.endswith('pth'):
+        torch.save({'epoch': 3, 'state_dict': net.state_dict()} if 'checkpoint' in suffix else net.state_dict(), path)
     elif suffix == 'npz':
         np.savez(path, **arrays)
     else:
