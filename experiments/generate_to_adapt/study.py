@@ -90,7 +90,7 @@ def _runs(file, transfers):
     return runs
 
 
-_MINI = {'mini': 'small sets, images of 16 pixels, smaller networks, 4,000 steps, Adam with b1 0.5, b 0.1, averaged weights'}
+_MINI = {'mini': 'small sets, images of 16 pixels, smaller networks, 4,000 steps, Adam with b1 0.5, averaged weights'}
 
 
 def _claim(name, sentence, minus, at_least, paper):
