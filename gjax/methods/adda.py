@@ -24,7 +24,8 @@ D = 'domain'
 
 @dataclasses.dataclass(frozen=True)
 class ADDA(SourceOnly):
-    """Both phases are one run. The player 'embedding' is F_s in the first, F_t in the second and in evaluation.
+    """Both phases are one run. The player 'embedding' is F_s in the first, F_t in the second and in evaluation. The metric
+    `phase` says which one a step is of; the metrics of the other are 0.
 
     source_share: the first phase's share of the steps. adaptation_rate: F_t's learning rate as a multiple of the config's.
     """
@@ -99,7 +100,7 @@ class ADDA(SourceOnly):
             return run
 
         state, metrics = lax.cond(first, *(phase(f, own) for f, own in self._phases(batch)), state)
-        return self.after_step(state), metrics
+        return self.after_step(state), metrics | {'phase': jnp.where(first, 1.0, 2.0)}
 
     def _phases(self, batch):
         return (self.classification_step, batch['source']), (self.adaptation_step, batch)

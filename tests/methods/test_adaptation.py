@@ -145,7 +145,9 @@ def test_adda_plays_on_embeddings():
     """A step of the second phase with SGD: D learns that source is 1 and target 0, F_t that the new D says 1."""
     domains, rate = toy_domains(3, 32), 0.1
     method = toy_method('adda', optimizer='sgd', learning_rate=rate, steps=2, adaptation_rate=0.5)
-    states = [trained(method, domains, count)[0] for count in (1, 2)]
+    (first, early), (second, late) = (trained(method, domains, count) for count in (1, 2))
+    states = [first, second]
+    assert (early['phase'], late['phase']) == (1, 2)
     rate /= 1.01  # of the second step
     modules, (f, d) = method.modules(), (states[0].params[player] for player in (F, 'domain'))
 
