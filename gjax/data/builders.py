@@ -329,6 +329,8 @@ def prepare(name: str, data_dir: str | None = None, *, manual_dir: str | None = 
     base, _, domain = name.partition('/')
     if name not in names() and name not in BUILDERS:
         raise DataError(f'there is no set {name!r} to prepare; known: {", ".join(names())}')
+    if os.environ.get('GJAX_PROGRESS') == '0':
+        tfds.disable_progress_bar()
     domains = (domain,) if domain else getattr(BUILDERS[base], 'DOMAINS', ('',))
     directory, ready = tfds_directory(data_dir), None
     for own in domains:
