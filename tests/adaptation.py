@@ -138,5 +138,16 @@ def trained(method, domains, steps: int, seed: int = 0):
     return run(init(jax.random.key(seed), domains['source']), batch, jnp.int32(steps))
 
 
+def descended(loss, params, rate: float):
+    """Params after a step of gradient descent on loss(params)."""
+    return jax.tree.map(lambda p, g: p - rate * g, params, jax.grad(loss)(params))
+
+
+def assert_close(found, expected, message='', *, atol: float = 1e-6):
+    """Every leaf of two trees."""
+    for a, b in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+        np.testing.assert_allclose(a, b, atol=atol, err_msg=message)
+
+
 def accuracy(method, state, domain) -> float:
     return float(method.evaluate(state, domain, rng=jax.random.key(0))['accuracy'].mean())

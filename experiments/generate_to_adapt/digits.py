@@ -5,8 +5,8 @@
   gjax train --config=experiments/generate_to_adapt/digits.py:dann,syndigits_to_mnist5k --workdir=runs/dann
 
 The argument is METHOD or METHOD,TRANSFER. All methods share networks, optimiser, batches and steps. Adam's b1 is 0.5, not
-the paper's 0.8: with that G has not learnt to make digits of `syndigits` after 4,000 steps, and adaptation fails. Settings
-were chosen on seeds 10 to 14, looking at the test split of the target.
+the paper's 0.8, with which G learns the classes of `syndigits` too late for 4,000 steps, and adaptation fails. Settings were
+chosen on seeds 10 to 14, looking at the test split of the target.
 """
 
 from gjax.train.config import base_config, load_module, sibling

@@ -7,26 +7,6 @@ from gjax import metrics
 from gjax.train.run import Run, make_evaluate
 
 
-def told_apart(train, test) -> dict[str, float]:
-    """How well a linear classifier tells domains apart.
-
-    Args:
-      train, test: a list each, of embeddings [N, D] by domain. Of each domain as many count as the smallest has.
-
-    Returns:
-      domain_accuracy: of a classifier fitted on `train`, on `test`, of which every domain is the same share; 0.5 where it
-      cannot tell two apart. proxy_a_distance: 2 (1 - 2 error) of it (Ben-David et al. 2007).
-    """
-    sets = []
-    for parts in (train, test):
-        count = min(map(len, parts))
-        rows = [np.linspace(0, len(part) - 1, count).round().astype(int) for part in parts]
-        sets.append(np.concatenate([part[own] for part, own in zip(parts, rows, strict=True)]))
-        sets.append(np.repeat(np.arange(len(parts)), count))
-    accuracy = metrics.linear_probe_accuracy(*sets)
-    return {'domain_accuracy': accuracy, 'proxy_a_distance': 2 * (2 * accuracy - 1)}
-
-
 class DomainScores:
     """The scores of one run that adapts from one domain to another."""
 
@@ -49,7 +29,7 @@ class DomainScores:
         return run.collect(function, state, split, every)
 
     def measure(self, state) -> dict[str, float]:
-        """`told_apart` of training and test embeddings."""
+        """`metrics.told_apart` of training and test embeddings."""
         limit = self._run.config.evaluation.probe_examples
         if not limit:
             return {}
@@ -57,7 +37,7 @@ class DomainScores:
             [self._embeddings(state, f'{domain}/{split}', limit)['embedding'] for domain in self._run.domains]
             for split in ('train', 'test')
         ]
-        return told_apart(*splits)
+        return metrics.told_apart(*splits)
 
     def pictures(self, state) -> dict[str, np.ndarray]:
         """'DOMAIN_embedding', 'DOMAIN_label' and 'DOMAIN_prediction' of test images, for figures."""

@@ -9,7 +9,7 @@ import pytest
 from gjax import losses
 from gjax.methods.adaptation import C, F
 from gjax.train.domains import selected
-from tests.adaptation import accuracy, toy_domains, toy_method, trained
+from tests.adaptation import accuracy, assert_close, descended, toy_domains, toy_method, trained
 from tests.states import assert_equal
 
 # What each takes on the toy; the others' defaults do.
@@ -105,9 +105,7 @@ def test_dann_turns_the_embeddings_gradient_around():
         'domain': jax.grad(lambda d: parts(f, c, d)[1])(d),
     }
     for player, gradient in gradients.items():
-        expected = jax.tree.map(lambda p, g: p - rate * g, state.params[player], gradient)
-        for found, value in zip(jax.tree.leaves(after.params[player]), jax.tree.leaves(expected), strict=True):
-            np.testing.assert_allclose(found, value, atol=1e-6, err_msg=player)
+        assert_close(after.params[player], jax.tree.map(lambda p, g: p - rate * g, state.params[player], gradient), player)
 
 
 def test_adda_keeps_the_source_as_it_was():
@@ -132,15 +130,6 @@ def test_adda_keeps_the_source_as_it_was():
     np.testing.assert_allclose(rates[9:], [0.02 / 1.09, 0.2 * 0.02 / 1.10], rtol=1e-3)
 
 
-def _descended(params, rate, loss):
-    return jax.tree.map(lambda p, g: p - rate * g, params, jax.grad(loss)(params))
-
-
-def _assert_close(found, expected, **options):
-    for a, b in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
-        np.testing.assert_allclose(a, b, **{'atol': 1e-6} | options)
-
-
 def test_adda_plays_on_embeddings():
     """A step of the second phase with SGD: D learns that source is 1 and target 0, F_t that the new D says 1."""
     domains, rate = toy_domains(3, 32), 0.1
@@ -159,10 +148,10 @@ def test_adda_plays_on_embeddings():
         source, target = says_source(d, f, 'source'), says_source(d, f, 'target')
         return -jnp.mean(jax.nn.log_sigmoid(source)) - jnp.mean(jax.nn.log_sigmoid(-target))
 
-    new = _descended(d, 0.1, told_apart)  # D's first update
-    _assert_close(states[1].params['domain'], new)
-    fooling = _descended(f, 0.5 * rate, lambda f: -jnp.mean(jax.nn.log_sigmoid(says_source(new, f, 'target'))))
-    _assert_close(states[1].params[F], fooling)
+    new = descended(told_apart, d, 0.1)  # D's first update
+    assert_close(states[1].params['domain'], new)
+    fooling = descended(lambda f: -jnp.mean(jax.nn.log_sigmoid(says_source(new, f, 'target'))), f, 0.5 * rate)
+    assert_close(states[1].params[F], fooling)
 
 
 def test_mcds_step_is_its_three_steps():
@@ -187,14 +176,14 @@ def test_mcds_step_is_its_three_steps():
         return jnp.mean(jnp.abs(first - other))
 
     def update(params, loss, players):
-        new = _descended(params, rate, loss)
+        new = descended(loss, params, rate)
         return {player: new[player] if player in players else params[player] for player in params}
 
     expected = update(state.params, classified, (F, C, second))
     expected = update(expected, lambda params: classified(params) - difference(params), (C, second))
     for _ in range(2):
         expected = update(expected, difference, (F,))
-    _assert_close(after.params, expected)
+    assert_close(after.params, expected)
 
 
 def test_mcds_updates_have_the_rate_of_their_step():
@@ -225,7 +214,7 @@ def test_layers_that_are_aligned(name, layers):
         classified = -jnp.mean(jnp.take_along_axis(logs, domains['source']['label'][:, None], 1))
         return classified + weight * sum(distance(*found[layer]) for layer in layers)
 
-    _assert_close(after.params, _descended(state.params, rate, loss))
+    assert_close(after.params, descended(loss, state.params, rate))
 
 
 @pytest.mark.parametrize('name', ['source_only', 'mcd'])
@@ -239,7 +228,7 @@ def test_an_average_of_all_that_classify(name):
         expected = jax.tree.map(lambda old, new: 0.5 * old + 0.5 * new, expected, state.params)
     assert set(states[1].memory['ema']) == ({F, C, 'second_classifier'} if name == 'mcd' else {F, C})
     for player, average in states[1].memory['ema'].items():
-        _assert_close(average, expected[player])
+        assert_close(average, expected[player])
     averaged = states[1].replace(params=expected)
     plain = toy_method(name)
     images = domains['target']['image']

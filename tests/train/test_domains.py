@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from gjax.metrics import told_apart
 from gjax.train import config as configs
-from gjax.train.domains import told_apart
 from gjax.train.logging import read_arrays
 from gjax.train.loop import train_and_evaluate
 
