@@ -101,13 +101,17 @@ def toy_method(name, *, steps=300, learning_rate=0.02, optimizer='adam', **optio
     )
 
 
-def toy_domains(seed: int, count: int = 256, shift=(0.0, 0.3), stretch: float = 1.0):
+def toy_domains(seed: int, count: int = 256, shift=(0.0, 0.3), stretch: float = 1.0, unrelated: bool = False):
     """{'source', 'target'}: two classes that both coordinates tell apart, the second one better; in the target that one is
-    moved, and stretched. As images in [0, 1]."""
+    moved, and stretched. unrelated: and drawn whatever the class, so that the domains differ in covariance only. As images
+    in [0, 1]."""
     rng, domains = np.random.default_rng(seed), {}
     for name, move in (('source', (0.0, 0.0)), ('target', shift)):
         labels = np.arange(count) % 2
-        centers = np.where(labels[:, None] == 1, (0.55, 0.5), (0.35, 0.2)) + np.asarray(move)
+        sides = np.stack([labels, labels], axis=1)
+        if name == 'target' and unrelated:
+            sides[:, 1] = np.arange(count) // 2 % 2
+        centers = np.where(sides == 1, (0.55, 0.5), (0.35, 0.2)) + np.asarray(move)
         points = rng.normal(centers, 0.04).astype(np.float32)
         if name == 'target':
             points[:, 1] = 0.35 + stretch * (points[:, 1] - 0.35)
