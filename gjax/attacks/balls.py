@@ -49,7 +49,8 @@ def project(adversarial, images, eps, norm: str):
 
 
 def steepest(gradient, norm: str):
-    """The direction of unit norm along which the objective rises fastest; zero where the gradient is zero."""
+    """The direction of unit norm along which the objective rises fastest; zero where the gradient is zero or not finite."""
+    gradient = jnp.where(jnp.isfinite(gradient), gradient, 0)
     if norm == 'linf':
         return jnp.sign(gradient)
     return gradient / jnp.maximum(l2_norm(gradient), 1e-12)

@@ -13,6 +13,12 @@ from jax import lax
 from gjax.attacks.balls import check_norm, per_example, project, steepest, uniform
 from gjax.losses import correct, cross_entropy, margin
 
+STEP_SCHEDULES = {
+    'constant': lambda done: 1.0,
+    'linear': lambda done: 1.0 - done,
+    'cosine': lambda done: 0.5 + 0.5 * jnp.cos(jnp.pi * done),
+}
+
 
 def _restarted(run, logits_fn, objective, images, targets, sign, restarts, rng):
     """The best of `restarts` calls run(rng) per example: one that fools the model if any, else the highest objective."""
@@ -20,7 +26,7 @@ def _restarted(run, logits_fn, objective, images, targets, sign, restarts, rng):
     def score(adversarial):
         logits = logits_fn(adversarial)
         value = sign * objective(logits, targets)
-        if targets.ndim == 1:
+        if logits.ndim == 2 and targets.ndim == 1:
             hit = correct(logits, targets) == (sign < 0)
             return hit, value
         return jnp.zeros(value.shape, bool), value
@@ -53,6 +59,7 @@ def pgd(
     random_start: bool = True,
     restarts: int = 1,
     carry: Any = None,
+    step_schedule: str = 'constant',
 ):
     """Projected gradient ascent: x' <- Proj_{B(x, eps)}(x' + alpha * steepest(grad_x objective(f(x'), t))).
 
@@ -72,14 +79,17 @@ def pgd(
       random_start: start uniformly in the ball rather than at the image.
       restarts: independent starts; per example the one that fools the model is kept, or else the highest objective.
       carry: state that each call of logits_fn updates, such as BatchNorm statistics; needs restarts == 1.
+      step_schedule: how step_size falls to zero over the steps: 'constant' (not), 'linear' or 'cosine'.
 
     Returns:
       Adversarial images [B, H, W, C] in [0, 1] within eps of `images`; with `carry`, (images, carry).
 
     Raises:
-      ValueError: unknown norm, negative or ill-shaped eps or step_size, steps < 0, restarts < 1 or with a carry.
+      ValueError: unknown norm or schedule, negative or ill-shaped eps or step_size, steps < 0, restarts < 1 or with a carry.
     """
     check_norm(norm)
+    if step_schedule not in STEP_SCHEDULES:
+        raise ValueError(f'step_schedule is {step_schedule!r}; allowed: {", ".join(STEP_SCHEDULES)}')
     if steps < 0 or restarts < 1:
         raise ValueError(f'steps is {steps}, restarts {restarts}; allowed: >= 0, >= 1')
     if carry is not None and restarts != 1:
@@ -97,10 +107,11 @@ def pgd(
         if random_start:
             adversarial = jnp.clip(images + uniform(start_rng, images, eps, norm), 0.0, 1.0)
 
-        def body(_, state):
+        def body(i, state):
             adversarial, carry = state
             gradient, carry = jax.grad(total, has_aux=True)(adversarial, carry)
-            return project(adversarial + step_size * steepest(gradient, norm), images, eps, norm), carry
+            step = step_size * STEP_SCHEDULES[step_schedule](i / steps)
+            return project(adversarial + step * steepest(gradient, norm), images, eps, norm), carry
 
         return lax.fori_loop(0, steps, body, (adversarial, carry))
 

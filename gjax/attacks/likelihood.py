@@ -1,0 +1,107 @@
+"""Attacks on likelihoods (Pope, Balaji & Feizi 2020, arXiv:1911.08654): images of the training distribution made unlikely,
+others likely. On any model with a density: `nll_fn(images [B, H, W, C], rng) -> [B]`, where rng is for the noise of the
+dequantisation (a model without noise leaves it alone).
+
+The noise that an attack sees is drawn once, `draws` times, and its mean NLL attacked: with fresh noise at every step the
+gradient would be that of the noise as much as of the image. Score what comes out with other noise.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from gjax.attacks.gradient import pgd
+
+
+def expected_nll(nll_fn, rng, draws: int = 1):
+    """images -> the mean NLL [B] over `draws` of the noise, the same ones at every call."""
+    if draws < 1:
+        raise ValueError(f'draws is {draws}; allowed: >= 1')
+    rngs = jax.random.split(rng, draws)
+
+    def expected(images):
+        if draws == 1:
+            return nll_fn(images, rngs[0])
+        return jnp.mean(jax.vmap(nll_fn, (None, 0))(images, rngs), axis=0)
+
+    return expected
+
+
+def _attack(nll_fn, images, eps, objective, *, rng, steps, step_size, draws, **options):
+    noise_rng, start_rng = jax.random.split(rng)
+    step_size = 2.5 * jnp.asarray(eps, images.dtype) / max(steps, 1) if step_size is None else step_size
+    nll = expected_nll(nll_fn, noise_rng, draws)
+    return pgd(nll, images, None, eps, rng=start_rng, steps=steps, step_size=step_size, objective=objective, **options)
+
+
+def raise_nll(
+    nll_fn,
+    images,
+    eps,
+    *,
+    rng,
+    steps: int = 20,
+    step_size=None,
+    norm: str = 'linf',
+    draws: int = 1,
+    random_start: bool = True,
+    restarts: int = 1,
+    step_schedule: str = 'constant',
+):
+    """The in-distribution attack: max of E_u NLL(x + delta) over |delta| <= eps, by `pgd`.
+
+    Args:
+      nll_fn: (images, rng) -> nats [B].
+      images: [B, H, W, C] in [0, 1].
+      eps: radius, float or [B], in units of the images.
+      rng: key of the noise and of the random start.
+      step_size: defaults to 2.5 eps / steps.
+      draws: of the noise.
+      The rest as in `pgd`.
+
+    Returns:
+      [B, H, W, C] in [0, 1] within eps of `images`. Of several restarts the one with the highest NLL; one whose NLL is not
+      finite beats all.
+
+    Raises:
+      ValueError: as `pgd`; draws < 1.
+    """
+
+    def objective(nll, _):
+        return jnp.where(jnp.isfinite(nll), nll, jnp.inf)
+
+    options = {'norm': norm, 'random_start': random_start, 'restarts': restarts, 'step_schedule': step_schedule}
+    return _attack(nll_fn, images, eps, objective, rng=rng, steps=steps, step_size=step_size, draws=draws, **options)
+
+
+def lower_nll(
+    nll_fn,
+    images,
+    eps,
+    *,
+    rng,
+    level=-jnp.inf,
+    steps: int = 20,
+    step_size=None,
+    norm: str = 'linf',
+    draws: int = 1,
+    random_start: bool = True,
+    restarts: int = 1,
+    step_schedule: str = 'constant',
+):
+    """The out-of-distribution attack: min of max(E_u NLL(x + delta), level) over |delta| <= eps, by `pgd`.
+
+    Args:
+      level: in nats, float or [B]; where the NLL is lower the attack rests, e.g. at the median of the training distribution:
+        an image whose likelihood is too high would give itself away.
+      The rest as in `raise_nll`.
+
+    Returns:
+      [B, H, W, C] in [0, 1] within eps of `images`. Of several restarts the one with the lowest NLL down to the level, the
+      image itself if none has a finite one.
+    """
+
+    def objective(nll, _):
+        return jnp.where(jnp.isfinite(nll), -jnp.maximum(nll, level), -jnp.inf)
+
+    options = {'norm': norm, 'random_start': random_start, 'restarts': restarts, 'step_schedule': step_schedule}
+    return _attack(nll_fn, images, eps, objective, rng=rng, steps=steps, step_size=step_size, draws=draws, **options)

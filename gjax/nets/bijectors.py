@@ -1,0 +1,295 @@
+"""Bijections of which normalizing flows are made, as Linen modules: `bijection(x) -> (y, log |det dy/dx|)` and
+`bijection(y, inverse=True) -> (x, log |det dx/dy|)`, float32, the log-determinants per example [B], in nats.
+
+Only the networks inside couplings compute in another dtype, if told to.
+"""
+
+import math
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from gjax.nets.layers import Conv
+
+
+def sum_per_example(values):
+    """[B, ...] to [B]."""
+    return jnp.sum(values.reshape(len(values), -1), axis=1)
+
+
+def bounded(raw, bound: float):
+    """bound * tanh(raw / bound): the identity near 0, within +-bound everywhere.
+
+    Log-scales without a bound overflow under attack (RealNVP's have a tanh; Dinh et al. 2017, section 3.6).
+    """
+    return bound * jnp.tanh(raw / bound)
+
+
+def squeeze(images):
+    """[B, H, W, C] to [B, H / 2, W / 2, 4 C]: 2 x 2 blocks of pixels become channels (Dinh et al. 2017, section 3.6)."""
+    batch, height, width, channels = images.shape
+    blocks = images.reshape(batch, height // 2, 2, width // 2, 2, channels)
+    return blocks.transpose(0, 1, 3, 5, 2, 4).reshape(batch, height // 2, width // 2, 4 * channels)
+
+
+def unsqueeze(features):
+    """The inverse of `squeeze`."""
+    batch, height, width, channels = features.shape
+    blocks = features.reshape(batch, height, width, channels // 4, 2, 2)
+    return blocks.transpose(0, 1, 4, 2, 5, 3).reshape(batch, 2 * height, 2 * width, channels // 4)
+
+
+def to_pixels(images, alpha: float, *, inverse: bool = False):
+    """What a flow sees of images in [0, 1]: x - 1/2 or, if alpha > 0, logit(alpha + (1 - 2 alpha) x) (Dinh et al. 2017,
+    section 4.1), and the log-determinant [B].
+
+    The logit's arguments are kept in (0, 1), where perturbed images end anyway if alpha > 0.
+    """
+    if not alpha:
+        return images + (0.5 if inverse else -0.5), jnp.zeros(len(images))
+    if inverse:
+        squashed = jax.nn.sigmoid(images)
+        outputs, sign = (squashed - alpha) / (1 - 2 * alpha), -1
+    else:
+        squashed = alpha + (1 - 2 * alpha) * images
+        outputs, sign = jnp.log(squashed) - jnp.log1p(-squashed), 1
+    slope = math.log(1 - 2 * alpha) - jnp.log(squashed) - jnp.log1p(-squashed)
+    return outputs, sign * sum_per_example(slope)
+
+
+class ActNorm(nn.Module):
+    """y = (x + shift) exp(log_scale) per channel, initialised so that the first batch gives mean 0, variance 1 (Kingma &
+    Dhariwal 2018, section 3.1). Means are over the global batch: sharding it changes nothing.
+    """
+
+    @nn.compact
+    def __call__(self, inputs, *, inverse: bool = False):
+        axes = tuple(range(inputs.ndim - 1))
+        shift = self.param('shift', lambda _: -jnp.mean(inputs, axis=axes))
+        log_scale = self.param('log_scale', lambda _: -jnp.log(jnp.std(inputs, axis=axes) + 1e-6))
+        lead = (1,) * len(axes)
+        shift, factors = shift.reshape(*lead, -1), log_scale.reshape(*lead, -1)
+        log_det = jnp.full(len(inputs), math.prod(inputs.shape[1:-1]) * jnp.sum(log_scale))
+        if inverse:
+            return inputs * jnp.exp(-factors) - shift, -log_det
+        return (inputs + shift) * jnp.exp(factors), log_det
+
+
+def _rotation_factors(rng, size: int):
+    """P, L, U and the signs and logarithms of U's diagonal, of a random rotation [size, size] = P L U."""
+    rotation = jnp.linalg.qr(jax.random.normal(rng, (size, size)))[0]
+    permutation, lower, upper = jax.scipy.linalg.lu(rotation)
+    diagonal = jnp.diagonal(upper)
+    params = {'lower': jnp.tril(lower, -1), 'upper': jnp.triu(upper, 1), 'log_scale': jnp.log(jnp.abs(diagonal))}
+    return params, {'order': jnp.argmax(permutation, axis=1), 'signs': jnp.sign(diagonal)}
+
+
+def initialised(module: nn.Module, make: Callable):
+    """(learned, fixed) of a module, make(rng) -> both at its initialisation; two dicts that are drawn together, unlike what
+    two calls of `self.param` give. `fixed` is kept in the collection 'batch_stats'.
+    """
+    if not module.has_variable('params', 'learned'):
+        learned, fixed = make(module.make_rng('params'))
+        module.put_variable('params', 'learned', learned)
+        module.put_variable('batch_stats', 'fixed', fixed)
+    return module.get_variable('params', 'learned'), module.get_variable('batch_stats', 'fixed')
+
+
+class InvertibleConv(nn.Module):
+    """y = W x at every pixel, W = P L (U + diag(s)): a 1 x 1 convolution whose determinant is the product of s (Kingma &
+    Dhariwal 2018, Eq. 10-11). W begins as a random rotation; the permutation P and the signs of s are not learned.
+    """
+
+    @nn.compact
+    def __call__(self, inputs, *, inverse: bool = False):
+        channels = inputs.shape[-1]
+        params, fixed = initialised(self, lambda rng: _rotation_factors(rng, channels))
+        lower = jnp.tril(params['lower'], -1) + jnp.eye(channels)
+        upper = jnp.triu(params['upper'], 1) + jnp.diag(fixed['signs'] * jnp.exp(params['log_scale']))
+        log_det = jnp.full(len(inputs), math.prod(inputs.shape[1:-1]) * jnp.sum(params['log_scale']))
+        if inverse:
+            pixels = inputs.reshape(-1, channels)[:, jnp.argsort(fixed['order'])].T
+            pixels = jax.scipy.linalg.solve_triangular(lower, pixels, lower=True, unit_diagonal=True)
+            return jax.scipy.linalg.solve_triangular(upper, pixels).T.reshape(inputs.shape), -log_det
+        weights = jnp.matmul(lower, upper, precision=lax.Precision.HIGHEST)[fixed['order']]
+        return jnp.einsum('...c,dc->...d', inputs, weights, precision=lax.Precision.HIGHEST), log_det
+
+
+class AffineCoupling(nn.Module):
+    """Half of the channels, scaled and shifted as a network of the other half says (Dinh et al. 2017, Eq. 7-8):
+
+      y_a = x_a, y_b = (x_b + t(x_a)) exp(s(x_a)), |s| <= bound.
+
+    network: inputs [B, H, W, C_a] -> [B, H, W, 2 C_b], t and s; made when called, with how many outputs it has. swap: b, not
+    a, stays.
+    """
+
+    network: Callable[[int], nn.Module]
+    bound: float = 2.0
+    swap: bool = False
+
+    @nn.compact
+    def __call__(self, inputs, *, inverse: bool = False):
+        kept, moved = jnp.split(inputs, [(inputs.shape[-1] + 1) // 2], axis=-1)
+        if self.swap:
+            kept, moved = moved, kept
+        shift, scale = jnp.split(self.network(2 * moved.shape[-1])(kept).astype(jnp.float32), 2, axis=-1)
+        scale = bounded(scale, self.bound)
+        log_det = sum_per_example(scale)
+        if inverse:
+            moved, log_det = moved * jnp.exp(-scale) - shift, -log_det
+        else:
+            moved = (moved + shift) * jnp.exp(scale)
+        return jnp.concatenate([moved, kept] if self.swap else [kept, moved], axis=-1), log_det
+
+
+def checkerboard(height: int, width: int, parity: int):
+    """[1, H, W, 1] float: 1 where row + column + parity is even."""
+    places = jnp.arange(height)[:, None] + jnp.arange(width)[None]
+    return ((places + parity) % 2 == 0).astype(jnp.float32)[None, :, :, None]
+
+
+class CheckerboardCoupling(nn.Module):
+    """The pixels of one colour of a checkerboard, scaled and shifted as a network of the others says (Dinh et al. 2017,
+    section 3.4); as `AffineCoupling`, with `network` of whole images. parity: which colour stays.
+    """
+
+    network: Callable[[int], nn.Module]
+    bound: float = 2.0
+    parity: int = 0
+
+    @nn.compact
+    def __call__(self, inputs, *, inverse: bool = False):
+        _, height, width, channels = inputs.shape
+        stays = checkerboard(height, width, self.parity)
+        shift, scale = jnp.split(self.network(2 * channels)(inputs * stays).astype(jnp.float32), 2, axis=-1)
+        shift, scale = shift * (1 - stays), bounded(scale, self.bound) * (1 - stays)
+        log_det = sum_per_example(scale)
+        if inverse:
+            return inputs * jnp.exp(-scale) - shift, -log_det
+        return (inputs + shift) * jnp.exp(scale), log_det
+
+
+class ConditionalGaussian(nn.Module):
+    """What is factored out of a flow, made standard normal given what stays: e = (x - m(h)) exp(-s(h)), |s| <= bound, with m
+    and s a 3 x 3 convolution that begins at zero (Kingma & Dhariwal 2018, released code).
+    """
+
+    bound: float = 2.0
+
+    @nn.compact
+    def __call__(self, outputs, condition, *, inverse: bool = False):
+        mean, scale = jnp.split(ZeroConv(2 * outputs.shape[-1])(condition), 2, axis=-1)
+        scale = bounded(scale, self.bound)
+        log_det = -sum_per_example(scale)
+        if inverse:
+            return mean + outputs * jnp.exp(scale), -log_det
+        return (outputs - mean) * jnp.exp(-scale), log_det
+
+
+class ZeroConv(nn.Module):
+    """A 3 x 3 convolution that begins at zero, its outputs times exp(3 log_scale), which is learned (Kingma & Dhariwal 2018,
+    released code); float32.
+    """
+
+    features: int
+
+    @nn.compact
+    def __call__(self, inputs):
+        zeros = nn.initializers.zeros_init()
+        outputs = Conv(self.features, kernel_init=zeros, bias_init=zeros)(inputs.astype(jnp.float32))
+        log_scale = self.param('log_scale', zeros, (self.features,))
+        return outputs * jnp.exp(3 * log_scale).reshape(1, 1, 1, -1)
+
+
+class Repeated(nn.Module):
+    """`depth` bijections of the same kind, one after the other, with their parameters stacked: compiled once, by `lax.scan`.
+
+    make: the bijection, a module without a parent. remat: keep only every bijection's inputs for the backward pass and
+    compute the rest again, a third more arithmetic for a fraction of the memory.
+    """
+
+    make: Callable[[], nn.Module]
+    depth: int
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, inputs, *, inverse: bool = False):
+        bijection = self.make()
+
+        def first(rng):
+            def draw(carry, key):
+                (outputs, _), variables = bijection.init_with_output(key, carry)
+                return outputs, (variables['params'], variables.get('batch_stats', {}))
+
+            return lax.scan(draw, inputs, jax.random.split(rng, self.depth))[1]
+
+        def body(carry, layer):
+            values, total = carry
+            variables = dict(zip(('params', 'batch_stats'), layer, strict=True))
+            values, log_det = bijection.apply(variables, values, inverse=inverse)
+            return (values, total + log_det), None
+
+        layers = initialised(self, first)
+        start = (inputs, jnp.zeros(len(inputs)))
+        return lax.scan(jax.checkpoint(body) if self.remat else body, start, layers, reverse=inverse)[0]
+
+
+def check_sides(image_shape, squeezes: int) -> None:
+    """ValueError unless images (H, W, C) can be squeezed so many times."""
+    height, width, _ = image_shape
+    if height % 2**squeezes or width % 2**squeezes:
+        raise ValueError(
+            f'images are {height} x {width} pixels; allowed: sides that {2**squeezes} divides (data.image_size, net.levels)'
+        )
+
+
+def multi_scale(inputs, levels, splits, image_shape, *, alpha: float, last_squeezed: bool, inverse: bool):
+    """A flow of several levels, each but the last one with half of its channels factored out (Dinh et al. 2017, Eq. 13-14).
+
+    Args:
+      inputs: images [B, H, W, C] in [0, 1], or latents [B, H W C] if `inverse`.
+      levels: bijections [B, h, w, c] -> [B, h / 2, w / 2, 4 c], the last one to the same shape unless `last_squeezed`.
+      splits: of every level but the last, the bijection of what is factored out given the rest, or None for the identity.
+      image_shape: (H, W, C).
+      alpha: of `to_pixels`.
+
+    Returns:
+      (latents [B, H W C] or images, log-determinants [B]). What was factored out first comes first.
+    """
+    height, width, channels = image_shape
+    if inverse:
+        sizes = [height * width * channels // 2 ** (i + 1) for i in range(len(splits))]
+        ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
+        *factored, x = jnp.split(inputs, ends, axis=1)
+        depth = len(splits)
+        halved, depth_last = depth + last_squeezed, depth + 2 * last_squeezed
+        x = x.reshape(len(x), height >> halved, width >> halved, channels << depth_last)
+        total = jnp.zeros(len(x))
+        for level in reversed(range(len(levels))):
+            if level < depth:
+                out = factored[level].reshape(x.shape)
+                if splits[level] is not None:
+                    out, log_det = splits[level](out, x, inverse=True)
+                    total += log_det
+                x = jnp.concatenate([x, out], axis=-1)
+            x, log_det = levels[level](x, inverse=True)
+            total += log_det
+        images, log_det = to_pixels(x, alpha, inverse=True)
+        return images, total + log_det
+    x, total = to_pixels(inputs, alpha)
+    latents = []
+    for level, split in zip(levels, [*splits, None], strict=True):
+        x, log_det = level(x)
+        total += log_det
+        if len(latents) == len(splits):
+            break
+        x, out = jnp.split(x, 2, axis=-1)
+        if split is not None:
+            out, log_det = split(out, x)
+            total += log_det
+        latents.append(out)
+    return jnp.concatenate([z.reshape(len(z), -1) for z in (*latents, x)], axis=1), total

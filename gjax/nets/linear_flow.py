@@ -1,0 +1,39 @@
+"""The linear flow x = mu + A z of Pope, Balaji & Feizi 2020 (arXiv:1911.08654), as a network that is trained by gradients;
+its closed forms are in `gjax.attacks.linear_flow`.
+"""
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import lax
+
+
+class LinearFlow(nn.Module):
+    """z = L (x - mu), L lower triangular with a positive diagonal: A = L^-1. Images [B, H, W, C] to latents [B, H W C] and,
+    with `inverse`, back; and log-determinants [B]. It begins with the first batch's mean and spread of every pixel.
+    """
+
+    image_shape: tuple[int, int, int]
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, inputs, *, inverse: bool = False):
+        x, size = inputs.reshape(len(inputs), -1), math.prod(self.image_shape)
+        mean = self.param('mean', lambda _: jnp.mean(x, axis=0))
+        log_diagonal = self.param('log_diagonal', lambda _: -jnp.log(jnp.std(x, axis=0) + 1e-2))
+        lower = self.param('lower', nn.initializers.zeros_init(), (size, size))
+        whiten = jnp.tril(lower, -1) + jnp.diag(jnp.exp(log_diagonal))
+        log_det = jnp.full(len(x), jnp.sum(log_diagonal))
+        if inverse:
+            x = jnp.linalg.inv(whiten)
+            images = jnp.matmul(inputs, x.T, precision=lax.Precision.HIGHEST) + mean[None]
+            return images.reshape(-1, *self.image_shape), -log_det
+        return jnp.matmul(x - mean[None], whiten.T, precision=lax.Precision.HIGHEST), log_det
+
+
+def linear_flow_params(mean, covariance):
+    """The parameters with which `LinearFlow` is N(mean [D], covariance [D, D])."""
+    whiten = jnp.linalg.inv(jnp.linalg.cholesky(covariance))
+    return {'mean': mean, 'log_diagonal': jnp.log(jnp.diagonal(whiten)), 'lower': jnp.tril(whiten, -1)}
