@@ -9,6 +9,7 @@ from gjax.losses.domain import (
     multi_kernel_mmd,
     reverse_gradient,
 )
+from gjax.losses.flow import bits_per_dim, dequantise, standard_normal_nll
 from gjax.losses.gan import GAN_LOSSES, GANLoss, clip_weights, gradient_penalty
 from gjax.losses.mixup import mixup
 from gjax.losses.vae import bernoulli_nll, gaussian_kl, negative_elbo, sample_gaussian, squared_error
@@ -19,11 +20,13 @@ __all__ = [
     'adversarial_ramp',
     'bernoulli_nll',
     'binary_cross_entropy',
+    'bits_per_dim',
     'classifier_discrepancy',
     'clip_weights',
     'coral',
     'correct',
     'cross_entropy',
+    'dequantise',
     'gaussian_kl',
     'gradient_penalty',
     'kl_divergence',
@@ -34,4 +37,5 @@ __all__ = [
     'reverse_gradient',
     'sample_gaussian',
     'squared_error',
+    'standard_normal_nll',
 ]

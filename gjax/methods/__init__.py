@@ -26,6 +26,7 @@ METHODS = (
     'coral',
     'mcd',
     'generate_to_adapt',
+    'flow_robustness',
 )
 
 __all__ = ['METHODS', 'DataInfo', 'Method', 'Stage', 'State', 'build', 'defaults', 'domains']

@@ -63,7 +63,8 @@ class Method(Protocol):
 
     Batches are {'image': float32 [B, H, W, C] in [0, 1], 'label': int32 [B], 'index': int32 [B]}. A method with an attribute
     `domains`, names such as ('source', 'target'), steps on {domain: such a batch}, and is evaluated on one at a time; the
-    targets' have no labels in training unless its `target_labels` is true.
+    targets' have no labels in training unless its `target_labels` is true. `init_examples`, if it has that, is how many
+    training examples `init` is given, evenly spaced, instead of two.
     """
 
     def init(self, rng, batch) -> State:

@@ -1,7 +1,7 @@
 """Flax Linen networks by name: images [B, H, W, C] in [0, 1] to float32 outputs, parameters always float32.
 
-Classifiers are one module; the generative families (`gjax.nets.autoencoder.Family`) and the networks of domain adaptation
-(`gjax.nets.gta`) give several that fit each other.
+Classifiers and flows are one module; the generative families (`gjax.nets.autoencoder.Family`) and the networks of domain
+adaptation (`gjax.nets.gta`) give several that fit each other.
 """
 
 import difflib
@@ -10,7 +10,10 @@ import jax.numpy as jnp
 
 from gjax.nets.autoencoder import MLP
 from gjax.nets.dcgan import DCGAN
+from gjax.nets.glow import Glow
 from gjax.nets.gta import GTADigits, GTAResNet50
+from gjax.nets.linear_flow import LinearFlow
+from gjax.nets.realnvp import RealNVP
 from gjax.nets.resnet import PreActResNet, ResNet50
 from gjax.nets.small_cnn import SmallCNN
 from gjax.nets.sngan import ResNetGAN
@@ -25,7 +28,8 @@ CLASSIFIERS = {
 }
 FAMILIES = {'mlp': MLP, 'dcgan': DCGAN, 'resnet_gan': ResNetGAN}
 DOMAIN_NETS = {'gta_digits': GTADigits, 'gta_resnet50': GTAResNet50}
-NETS = CLASSIFIERS | FAMILIES | DOMAIN_NETS
+FLOWS = {'realnvp': RealNVP, 'glow': Glow, 'linear_flow': LinearFlow}
+NETS = CLASSIFIERS | FAMILIES | DOMAIN_NETS | FLOWS
 _GIVEN = ('parent', 'name', 'num_classes', 'image_shape')  # not options: the data and flax know them
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
@@ -44,7 +48,7 @@ def build(name: str, *, num_classes: int = 0, image_shape=(), dtype: str = 'floa
     Args:
       name: a key of NETS.
       num_classes: K, of classifiers and networks of domain adaptation.
-      image_shape: (H, W, C), of families and networks of domain adaptation.
+      image_shape: (H, W, C), of all but classifiers.
       dtype: 'float32' or 'bfloat16', of the arithmetic; parameters, statistics and logits stay float32.
       **options: the module's own fields.
 
@@ -64,7 +68,7 @@ def build(name: str, *, num_classes: int = 0, image_shape=(), dtype: str = 'floa
         numbers = [size for size in sizes if isinstance(size, int | float) and not isinstance(size, bool)]
         if (not sizes and known[key] != ()) or any(number < 0 or (number == 0 and known[key] != 0) for number in numbers):
             raise ValueError(f'net.{key} is {value!r}; allowed: positive')
-    given = {'num_classes': num_classes} if name not in FAMILIES else {}
+    given = {'num_classes': num_classes} if name not in FAMILIES | FLOWS else {}
     if name not in CLASSIFIERS:
         given['image_shape'] = tuple(image_shape)
     return NETS[name](**given, dtype=DTYPES[dtype], **options)

@@ -14,6 +14,8 @@ from jax import lax
 
 from gjax.nets.layers import Conv
 
+LOGIT_ALPHA = 0.05  # how far from 0 and 1 the logit's arguments stay (Dinh et al. 2017, section 4.1)
+
 
 def sum_per_example(values):
     """[B, ...] to [B]."""
@@ -42,21 +44,19 @@ def unsqueeze(features):
     return blocks.transpose(0, 1, 4, 2, 5, 3).reshape(batch, 2 * height, 2 * width, channels // 4)
 
 
-def to_pixels(images, alpha: float, *, inverse: bool = False):
-    """What a flow sees of images in [0, 1]: x - 1/2 or, if alpha > 0, logit(alpha + (1 - 2 alpha) x) (Dinh et al. 2017,
+def to_pixels(images, *, logit: bool, inverse: bool = False):
+    """What a flow sees of images in [0, 1]: x - 1/2 or, with `logit`, logit(a + (1 - 2 a) x), a = 0.05 (Dinh et al. 2017,
     section 4.1), and the log-determinant [B].
-
-    The logit's arguments are kept in (0, 1), where perturbed images end anyway if alpha > 0.
     """
-    if not alpha:
+    if not logit:
         return images + (0.5 if inverse else -0.5), jnp.zeros(len(images))
     if inverse:
         squashed = jax.nn.sigmoid(images)
-        outputs, sign = (squashed - alpha) / (1 - 2 * alpha), -1
+        outputs, sign = (squashed - LOGIT_ALPHA) / (1 - 2 * LOGIT_ALPHA), -1
     else:
-        squashed = alpha + (1 - 2 * alpha) * images
+        squashed = LOGIT_ALPHA + (1 - 2 * LOGIT_ALPHA) * images
         outputs, sign = jnp.log(squashed) - jnp.log1p(-squashed), 1
-    slope = math.log(1 - 2 * alpha) - jnp.log(squashed) - jnp.log1p(-squashed)
+    slope = math.log(1 - 2 * LOGIT_ALPHA) - jnp.log(squashed) - jnp.log1p(-squashed)
     return outputs, sign * sum_per_example(slope)
 
 
@@ -247,7 +247,7 @@ def check_sides(image_shape, squeezes: int) -> None:
         )
 
 
-def multi_scale(inputs, levels, splits, image_shape, *, alpha: float, last_squeezed: bool, inverse: bool):
+def multi_scale(inputs, levels, splits, image_shape, *, logit: bool, last_squeezed: bool, inverse: bool):
     """A flow of several levels, each but the last one with half of its channels factored out (Dinh et al. 2017, Eq. 13-14).
 
     Args:
@@ -255,7 +255,7 @@ def multi_scale(inputs, levels, splits, image_shape, *, alpha: float, last_squee
       levels: bijections [B, h, w, c] -> [B, h / 2, w / 2, 4 c], the last one to the same shape unless `last_squeezed`.
       splits: of every level but the last, the bijection of what is factored out given the rest, or None for the identity.
       image_shape: (H, W, C).
-      alpha: of `to_pixels`.
+      logit: of `to_pixels`.
 
     Returns:
       (latents [B, H W C] or images, log-determinants [B]). What was factored out first comes first.
@@ -278,9 +278,9 @@ def multi_scale(inputs, levels, splits, image_shape, *, alpha: float, last_squee
                 x = jnp.concatenate([x, out], axis=-1)
             x, log_det = levels[level](x, inverse=True)
             total += log_det
-        images, log_det = to_pixels(x, alpha, inverse=True)
+        images, log_det = to_pixels(x, logit=logit, inverse=True)
         return images, total + log_det
-    x, total = to_pixels(inputs, alpha)
+    x, total = to_pixels(inputs, logit=logit)
     latents = []
     for level, split in zip(levels, [*splits, None], strict=True):
         x, log_det = level(x)

@@ -82,7 +82,7 @@ class Glow(nn.Module):
     """Images [B, H, W, C] in [0, 1] to standard normal latents [B, H W C] and, with `inverse`, back; and log-determinants.
 
     levels: how often it is squeezed. depth: steps of each. hidden: channels of the coupling networks. bound: of log-scales.
-    alpha: of the logit before it (0: none). remat: less memory for more arithmetic. CIFAR-10 in the paper: 3, 32 and 512.
+    logit: whether the logit comes first. remat: less memory for more arithmetic. CIFAR-10 in the paper: 3, 32 and 512.
     """
 
     image_shape: tuple[int, int, int]
@@ -90,7 +90,7 @@ class Glow(nn.Module):
     depth: int = 32
     hidden: int = 512
     bound: float = 2.0
-    alpha: float = 0.0
+    logit: bool = False
     remat: bool = False
     dtype: Any = jnp.float32
 
@@ -102,4 +102,12 @@ class Glow(nn.Module):
     def __call__(self, inputs, *, inverse: bool = False):
         levels = [GlowLevel(self.depth, self.hidden, self.bound, self.remat, self.dtype) for _ in range(self.levels)]
         splits = [ConditionalGaussian(self.bound) for _ in range(self.levels - 1)]
-        return multi_scale(inputs, levels, splits, self.image_shape, alpha=self.alpha, last_squeezed=True, inverse=inverse)
+        return multi_scale(
+            inputs,
+            levels,
+            splits,
+            self.image_shape,
+            logit=self.logit,
+            last_squeezed=True,
+            inverse=inverse,
+        )

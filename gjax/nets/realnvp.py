@@ -78,7 +78,7 @@ class RealNVP(nn.Module):
     """Images [B, H, W, C] in [0, 1] to standard normal latents [B, H W C] and, with `inverse`, back; and log-determinants.
 
     levels: scales, the last one without a squeeze. hidden, blocks: of the residual networks, whose channels double with
-    every level. bound: of log-scales. alpha: of the logit before it (0: none). CIFAR-10 in the paper: 2 levels, 8 blocks
+    every level. bound: of log-scales. logit: whether the logit comes first. CIFAR-10 in the paper: 2 levels, 8 blocks
     of 64.
     """
 
@@ -87,7 +87,7 @@ class RealNVP(nn.Module):
     hidden: int = 64
     blocks: int = 8
     bound: float = 2.0
-    alpha: float = 0.05
+    logit: bool = True
     dtype: Any = jnp.float32
 
     def __post_init__(self):
@@ -101,4 +101,12 @@ class RealNVP(nn.Module):
             for i in range(self.levels)
         ]
         splits = [None] * (self.levels - 1)
-        return multi_scale(inputs, levels, splits, self.image_shape, alpha=self.alpha, last_squeezed=False, inverse=inverse)
+        return multi_scale(
+            inputs,
+            levels,
+            splits,
+            self.image_shape,
+            logit=self.logit,
+            last_squeezed=False,
+            inverse=inverse,
+        )

@@ -16,6 +16,7 @@ from gjax.train.chain import Chain
 from gjax.train.checkpoint import Checkpointer
 from gjax.train.domains import DomainScores, selected
 from gjax.train.errors import Interrupted, NonFiniteError, RunError
+from gjax.train.likelihoods import LikelihoodScores
 from gjax.train.run import Run
 from gjax.train.scores import Scores
 from gjax.train.tickets import save_ticket
@@ -126,14 +127,16 @@ def _one_stage(chain: Chain, name: str, workdir: Path, signals, profile=()) -> d
         return _train_and_evaluate(run, chain, workdir, checkpoints, signals, scores, trace)
 
 
-def _scores_of(run: Run) -> Scores | DomainScores | None:
-    """The scores of a generative run, or of one that knows several domains, kept with it."""
+def _scores_of(run: Run) -> Scores | DomainScores | LikelihoodScores | None:
+    """The scores of a generative run, of one that knows several domains or of one with a density, kept with it."""
     if not hasattr(run, 'scores'):
         run.scores = None
         if hasattr(run.method, 'abilities'):
             run.scores = Scores(run, train_and_evaluate)
         elif run.domains:
             run.scores = DomainScores(run)
+        elif hasattr(run.method, 'nll'):
+            run.scores = LikelihoodScores(run)
     return run.scores
 
 

@@ -125,8 +125,9 @@ class Run:
             for split in ('train', 'test')
         }
         self.init_rng, data_rng, self.eval_rng = jax.random.split(jax.random.key(config.seed), 3)
-        first = dataset.train.read(np.arange(min(2, count)))
-        self._example = data.to_batch(first.images, first.labels, np.arange(len(first)))
+        rows = np.linspace(0, count - 1, min(getattr(self.method, 'init_examples', 2), count)).astype(int)
+        first = dataset.train.read(rows)
+        self._example = data.to_batch(first.images, first.labels, rows)
         self._check_state()
         order_rng, self.augment_rng = jax.random.split(data_rng)
         self.steps_per_call = min(train.steps_per_call, steps_per_epoch)

@@ -38,13 +38,20 @@ CASES = {
     'coral': {'name': 'coral'},
     'mcd': {'name': 'mcd', 'generator_steps': 2},
     'generate_to_adapt': {'name': 'generate_to_adapt'},
+    'flow_robustness': {'name': 'flow_robustness', 'clean_epochs': 0.6} | _ATTACK,
+    'flow_adversarial': {'name': 'flow_robustness', 'adversarial_weight': 1.0, 'eps_warmup_epochs': 1.0} | _ATTACK,
 }
 STAGES = {'lottery_tickets': 'dense', 'early_bird': 'search'}  # of these, which one the battery runs
 # Those that know two domains; the target is that of `toy_data`'s other file.
 ADAPTATION = ('source_only', 'target_only', 'dann', 'adda', 'dan', 'coral', 'mcd', 'generate_to_adapt')
 # Other options of methods that another case has, and what shares its step with another: among the slow tests.
 VARIANTS = ('mixup', 'adversarial_training_train_update', 'iaat_eval_reuse', 'autoencoder', 'wgan_gp', 'early_bird')
-VARIANTS += ('source_only', 'target_only', 'dann', 'adda', 'dan', 'coral', 'mcd')
+VARIANTS += ('source_only', 'target_only', 'dann', 'adda', 'dan', 'coral', 'mcd', 'flow_adversarial')
+# Flows, and their networks.
+FLOWS = {
+    'flow_robustness': {'name': 'glow', 'levels': 1, 'depth': 2, 'hidden': 4},
+    'flow_adversarial': {'name': 'realnvp', 'levels': 2, 'hidden': 4, 'blocks': 1},
+}
 # Cases that do not classify: their networks are pairs.
 GENERATIVE = {'gan': 'spectral', 'wgan_gp': 'none'}
 GENERATIVE |= dict.fromkeys(('autoencoder', 'vae', 'lottery_tickets', 'early_bird'), 'batch')
@@ -81,6 +88,11 @@ def tiny_config(case: str, data_name: str, **overrides) -> ml_collections.Config
         config.net = ml_collections.ConfigDict({'name': 'dcgan', 'latent': 3, 'widths': (4, 8)})
         config.net.trunk_norm = GENERATIVE[case]
         config.optimizer.learning_rate = 0.01
+    elif case in FLOWS:
+        config.net = ml_collections.ConfigDict(FLOWS[case])
+        config.optimizer.learning_rate = 0.01
+        config.evaluation.update(eps=EPS, steps=3, restarts=2, quick_steps=2, curve=(2 / 255, EPS))
+        config.evaluation.pictures = 0
     else:
         config.net.update(name='small_cnn', widths=(4, 8), hidden=8)
         config.evaluation.update(eps=EPS, steps=3, restarts=2, quick_steps=2, curve=(2 / 255, EPS), curve_steps=2)

@@ -16,7 +16,7 @@ from gjax.train.checkpoint import Checkpointer, to_arrays
 from gjax.train.logging import read_metrics
 from gjax.train.loop import train_and_evaluate
 from gjax.train.run import Run
-from tests.contract.cases import ADAPTATION, CASES, GENERATIVE, L2, VARIANTS, tiny_config
+from tests.contract.cases import ADAPTATION, CASES, FLOWS, GENERATIVE, L2, VARIANTS, tiny_config
 
 
 @pytest.fixture(params=[pytest.param(case, marks=pytest.mark.slow) if case in VARIANTS else case for case in sorted(CASES)])
@@ -71,7 +71,7 @@ def _contrast(images):
 
 def test_it_learns_the_toy(case, toy_data):
     adam = {'optimizer__name': 'adam', 'optimizer__learning_rate': 0.01, 'optimizer__b1': 0.5}
-    steps, options = (200, adam) if 'gan' in case else (100, adam) if case in ADAPTATION else (60, {})
+    steps, options = (200, adam) if 'gan' in case else (100, adam) if case in (*ADAPTATION, *FLOWS) else (60, {})
     run = Run(tiny_config(case, toy_data, train__total_steps=steps, **options))
     state, _ = _train(run, steps)
     results = run.evaluate(state)
@@ -82,6 +82,9 @@ def test_it_learns_the_toy(case, toy_data):
         assert (contrast < 0).any()
     elif case in ADAPTATION:
         assert min(results['source_accuracy'], results['target_accuracy']) >= 0.9
+    elif case in FLOWS:
+        assert results['bits_per_dim'] < run.evaluate(run.init())['bits_per_dim'] - 0.1
+        assert results['bits_per_dim'] < results['attacked_bits_per_dim']
     elif case in GENERATIVE:
         assert results['loss'] < 0.9 * run.evaluate(run.init())['loss']
     else:

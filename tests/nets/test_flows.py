@@ -41,7 +41,7 @@ BIJECTIONS = {
     'conditional_gaussian': Conditioned(),
     'repeated': bijectors.Repeated(partial(GlowStep, 4, parent=None), 3),
     'glow': GLOW,
-    'glow_logit': GLOW.copy(alpha=0.05, levels=1),
+    'glow_logit': GLOW.copy(logit=True, levels=1),
     'realnvp': RealNVP(SHAPE, levels=3, hidden=2, blocks=1),
     'linear_flow': LinearFlow(SHAPE),
 }
@@ -163,7 +163,7 @@ def test_bfloat16_inside_couplings_only(name):
 
 
 def test_log_scales_are_bounded_under_any_input():
-    module = RealNVP(SHAPE, hidden=4, blocks=1, bound=1.5, alpha=0.0)
+    module = RealNVP(SHAPE, hidden=4, blocks=1, bound=1.5, logit=False)
     variables = variables_of(module)
     latents, log_det = module.apply(variables, 1e4 * images_of(6))
     assert np.isfinite(latents).all()
