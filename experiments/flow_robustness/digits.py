@@ -3,12 +3,13 @@
   gjax train --config=experiments/flow_robustness/digits.py --workdir=runs/flow              hybrid training of GLOW
   gjax train --config=experiments/flow_robustness/digits.py:clean,realnvp --workdir=runs/realnvp
 
-The argument is TRAINING or TRAINING,NET: clean, adversarial or hybrid; glow, realnvp or linear_flow.
+The argument is TRAINING or TRAINING,NET.
 """
 
-from gjax.train.config import base_config
+from gjax.train.config import base_config, load_module, sibling
 
-WEIGHTS = {'hybrid': 0.5, 'clean': 0.0, 'adversarial': 1.0}
+ARGUMENTS = load_module(sibling(__file__, 'arguments.py'))
+METHODS = ARGUMENTS.METHODS
 NETS = {
     'glow': {'levels': 2, 'depth': 6, 'hidden': 48},
     'realnvp': {'levels': 2, 'hidden': 24, 'blocks': 2},
@@ -17,11 +18,7 @@ NETS = {
 
 
 def get_config(arg='hybrid'):
-    training, _, net = arg.partition(',')
-    net = net or 'glow'
-    if training not in WEIGHTS or net not in NETS:
-        allowed = f'TRAINING or TRAINING,NET of {", ".join(WEIGHTS)} and {", ".join(NETS)}'
-        raise ValueError(f'the argument is {arg!r}; allowed: {allowed}')
+    training, net = ARGUMENTS.parse(arg, NETS)
     config = base_config()
     config.experiment = f'flow_robustness/digits {net}'
     config.data.update(name='mnist5k', image_size=16)
@@ -29,7 +26,7 @@ def get_config(arg='hybrid'):
     config.train.steps_per_call = 16
     config.net = {'name': net, **NETS[net]}
     config.optimizer.update(name='adam', learning_rate=1e-3, schedule='cosine', warmup_epochs=1)
-    config.method = {'name': 'flow_robustness', 'adversarial_weight': WEIGHTS[training]}
+    config.method = {'name': 'flow_robustness', 'adversarial_weight': ARGUMENTS.WEIGHTS[training]}
     config.method.update(eps=8 / 255, step_size=2 / 255, attack_steps=5)
     config.evaluation.update(eps=8 / 255, steps=20, curve=tuple(n / 255 for n in (1, 2, 4, 8, 16)))
     config.evaluation.update(ood=('digits', 'noise'), ood_eps=16 / 255, ood_examples=500)

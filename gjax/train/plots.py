@@ -306,3 +306,75 @@ def embeddings(panels: dict[str, dict[str, np.ndarray]]):
         axis.set(title=f'{title}: {100 * right:.0f} % of target right', xticks=[], yticks=[])
     _legend(axes)
     return figure
+
+
+def _bits(results: dict):
+    """{radius in 255ths: bits per dimension under attack} from the content of a results.json."""
+    points = {0.0: results['metrics']['bits_per_dim']}
+    for name, value in results['metrics'].items():
+        if name.startswith('attacked_bits_per_dim_at_') and not name.endswith('_non_finite'):
+            points[255 * float(name.removeprefix('attacked_bits_per_dim_at_'))] = value
+    return points
+
+
+def bits_against_eps(results: dict[str, list[dict]]):
+    """Bits per dimension of test images under attack against its radius, in 255ths, on a logarithmic scale.
+
+    Args:
+      results: per run name, the results.json content of each seed.
+    """
+    figure, (axis,) = _axes()
+    for style, (run, seeds) in zip(_styles(), results.items(), strict=False):
+        _band(axis, [_bits(r) for r in seeds], style, run)
+    axis.set(xlabel='attack radius (/255)', ylabel='bits per dimension', yscale='log')
+    _legend([axis])
+    return figure
+
+
+def bits_histogram(arrays: dict[str, np.ndarray]):
+    """How the bits per dimension of test images and of other sets spread, those before and after the attack.
+
+    Args:
+      arrays: a run's images.npz: 'histogram_test', 'histogram_SET', 'histogram_SET_attacked'.
+    """
+    names = [name for name in arrays if name.startswith('histogram_')]
+    finite = {name: arrays[name][np.isfinite(arrays[name])] for name in names}
+    low = min(values.min() for values in finite.values())
+    high = np.quantile(np.concatenate(list(finite.values())), 0.95)
+    figure, (axis,) = _axes()
+    for (color, line, _), name in zip(_styles(), names, strict=False):
+        label = name.removeprefix('histogram_').removesuffix('_attacked')
+        style = ':' if name.endswith('_attacked') else line
+        text = _label(f'{label}, attacked' if name.endswith('_attacked') else label)
+        values = np.clip(finite[name], low, high)  # what lies beyond is in the last bar
+        axis.hist(values, np.linspace(low, high, 61), density=True, histtype='step', color=color, ls=style, label=text)
+    axis.set(xlabel='bits per dimension', ylabel='density')
+    _legend([axis])
+    return figure
+
+
+def attacked_images(arrays: dict[str, np.ndarray], count: int = 12):
+    """Images before and after an attack with their bits per dimension: test images made unlikely, other sets' made likely,
+    and samples of the model.
+
+    Args:
+      arrays: a run's images.npz, of `gjax.train.likelihoods`.
+    """
+    sets = ['', *(name.removesuffix('images') for name in arrays if name.startswith('ood_') and name.endswith('_images'))]
+    rows = []
+    for name in sets:
+        title = name.removeprefix('ood_').removesuffix('_') or 'test'
+        rows.append((title, arrays[f'{name}images'], arrays[f'{name}bits']))
+        rows.append((f'{title}, attacked', arrays[f'{name}attacked'], arrays[f'{name}attacked_bits']))
+    rows.append(('samples', arrays['samples'], None))
+    figure = Figure(figsize=(1.4 + 0.6 * count, 0.75 * len(rows)), layout='constrained')
+    grid = figure.subplots(len(rows), count, squeeze=False)
+    for axes, (title, images, bits) in zip(grid, rows, strict=True):
+        for axis in axes:
+            axis.set_axis_off()
+        for i, (axis, image) in enumerate(zip(axes, images, strict=False)):
+            axis.imshow(image.squeeze(), cmap='gray', vmin=0, vmax=255)
+            if bits is not None:
+                axis.set_title(f'{bits[i]:.1f}', fontsize=6, pad=1.5)
+        axes[0].text(-0.2, 0.5, _label(title), transform=axes[0].transAxes, ha='right', va='center', fontsize=7)
+    return figure

@@ -122,22 +122,25 @@ def collect(directories: dict[str, dict[int, Path]]) -> dict[str, dict[int, dict
     return {run: {seed: logging.read_results(path) for seed, path in by.items()} for run, by in directories.items()}
 
 
-def _cell(values: list[float]) -> str:
+def _cell(values: list[float], digits: int) -> str:
     if not values:
         return ''
-    spread = f' ± {100 * np.std(values, ddof=1):.1f}' if len(values) > 1 else ''
-    return f'{100 * np.mean(values):.1f}{spread}'
+    spread = f' ± {np.std(values, ddof=1):.{digits}f}' if len(values) > 1 else ''
+    return f'{np.mean(values):.{digits}f}{spread}'
 
 
 def results_table(metrics: dict[str, dict], columns: dict[str, str]) -> str:
-    """Markdown from {run: {seed: metrics}}: one row a run, mean ± standard deviation, in percent (radii: in 255ths)."""
+    """Markdown from {run: {seed: metrics}}: one row a run, mean ± standard deviation, in percent (radii: in 255ths; bits per
+    dimension as they are).
+    """
     lines = ['| run | seeds | ' + ' | '.join(columns.values()) + ' |', '|---|---|' + '---|' * len(columns)]
     for run, seeds in metrics.items():
         cells = []
         for metric in columns:
             values = [m[metric] for m in seeds.values() if metric in m]
-            scale = 2.55 if 'radius' in metric and 'correlation' not in metric else 1.0
-            cells.append(_cell([scale * v for v in values]))
+            bits = metric.endswith('bits_per_dim')
+            scale = 1 if bits else 255 if 'radius' in metric and 'correlation' not in metric else 100
+            cells.append(_cell([scale * v for v in values], 2 if bits else 1))
         lines.append(f'| {escape(run)} | {len(seeds)} | ' + ' | '.join(cells) + ' |')
     return '\n'.join(lines) + '\n'
 
