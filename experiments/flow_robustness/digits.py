@@ -27,7 +27,7 @@ def get_config(arg='hybrid'):
     config.net = {'name': net, **NETS[net]}
     config.optimizer.update(name='adam', learning_rate=1e-3, schedule='cosine', warmup_epochs=1)
     config.method = {'name': 'flow_robustness', 'adversarial_weight': ARGUMENTS.WEIGHTS[training]}
-    config.method.update(eps=8 / 255, step_size=2 / 255, attack_steps=5)
-    config.evaluation.update(eps=8 / 255, steps=20, curve=tuple(n / 255 for n in (1, 2, 4, 8, 16)))
+    config.method.update(eps=8 / 255, attack_steps=5)
+    config.evaluation.update(eps=8 / 255, steps=20, draws=4, curve=tuple(n / 255 for n in (1, 2, 4, 8, 16)))
     config.evaluation.update(ood=('digits', 'noise'), ood_eps=16 / 255, ood_examples=500)
     return config

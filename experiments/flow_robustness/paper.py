@@ -29,10 +29,10 @@ def get_config(arg='hybrid'):
     config.train.update(batch_size=64, eval_batch_size=256, checkpoint_every_steps=5000, eval_every_steps=20000)
     config.train.total_steps = 200000
     config.net = {'name': net, **NETS[net]}
-    config.optimizer.update(name='adam', learning_rate=1e-3 if net == 'realnvp' else 5e-4, schedule='cosine')
-    config.optimizer.warmup_epochs = 1
+    config.optimizer.update(name='adam', learning_rate=1e-3, schedule='cosine')
+    config.optimizer.warmup_epochs = 10.0 if name == 'cifar10' else 0.15  # GLOW's half a million images
     config.method = {'name': 'flow_robustness', 'adversarial_weight': ARGUMENTS.WEIGHTS[training]}
-    config.method.update(eps=8 / 255, step_size=2 / 255, attack_steps=10)
-    config.evaluation.update(eps=8 / 255, steps=40, curve=tuple(n / 255 for n in (1, 2, 4, 8)))
+    config.method.update(eps=8 / 255, attack_steps=10)
+    config.evaluation.update(eps=8 / 255, steps=40, draws=4, curve=tuple(n / 255 for n in (1, 2, 4, 8)))
     config.evaluation.update(ood=('svhn_cropped', 'noise'), ood_eps=8 / 255)
     return config

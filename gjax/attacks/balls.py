@@ -49,10 +49,14 @@ def project(adversarial, images, eps, norm: str):
 
 
 def steepest(gradient, norm: str):
-    """The direction of unit norm along which the objective rises fastest; zero where the gradient is zero or not finite."""
-    gradient = jnp.where(jnp.isfinite(gradient), gradient, 0)
+    """The direction of unit norm along which the objective rises fastest; zero where the gradient is zero, and in entries
+    that are NaN. Gradients of any size have one, infinite ones too.
+    """
+    gradient = jnp.nan_to_num(gradient)  # infinities become the largest numbers
     if norm == 'linf':
         return jnp.sign(gradient)
+    largest = jnp.max(jnp.abs(gradient), axis=tuple(range(1, gradient.ndim)), keepdims=True)
+    gradient = gradient / jnp.where(largest > 0, largest, 1)  # whose squares neither overflow nor vanish
     return gradient / jnp.maximum(l2_norm(gradient), 1e-12)
 
 

@@ -8,16 +8,25 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from gjax.attacks.balls import check_norm, per_example, project, steepest, uniform
 from gjax.losses import correct, cross_entropy, margin
 
 STEP_SCHEDULES = {
-    'constant': lambda done: 1.0,
-    'linear': lambda done: 1.0 - done,
-    'cosine': lambda done: 0.5 + 0.5 * jnp.cos(jnp.pi * done),
+    'constant': np.ones_like,
+    'linear': lambda done: 1 - done,
+    'cosine': lambda done: 0.5 + 0.5 * np.cos(np.pi * done),
 }
+
+
+def step_scales(schedule: str, steps: int) -> np.ndarray:
+    """What the step size of each step is multiplied with, float32 [steps] (of none: [1]); ValueError for other schedules."""
+    if schedule not in STEP_SCHEDULES:
+        raise ValueError(f'step_schedule is {schedule!r}; allowed: {", ".join(STEP_SCHEDULES)}')
+    steps = max(steps, 1)
+    return STEP_SCHEDULES[schedule](np.arange(steps) / steps).astype(np.float32)
 
 
 def _restarted(run, logits_fn, objective, images, targets, sign, restarts, rng):
@@ -88,8 +97,7 @@ def pgd(
       ValueError: unknown norm or schedule, negative or ill-shaped eps or step_size, steps < 0, restarts < 1 or with a carry.
     """
     check_norm(norm)
-    if step_schedule not in STEP_SCHEDULES:
-        raise ValueError(f'step_schedule is {step_schedule!r}; allowed: {", ".join(STEP_SCHEDULES)}')
+    scales = jnp.asarray(step_scales(step_schedule, steps))
     if steps < 0 or restarts < 1:
         raise ValueError(f'steps is {steps}, restarts {restarts}; allowed: >= 0, >= 1')
     if carry is not None and restarts != 1:
@@ -110,8 +118,7 @@ def pgd(
         def body(i, state):
             adversarial, carry = state
             gradient, carry = jax.grad(total, has_aux=True)(adversarial, carry)
-            step = step_size * STEP_SCHEDULES[step_schedule](i / steps)
-            return project(adversarial + step * steepest(gradient, norm), images, eps, norm), carry
+            return project(adversarial + step_size * scales[i] * steepest(gradient, norm), images, eps, norm), carry
 
         return lax.fori_loop(0, steps, body, (adversarial, carry))
 
@@ -163,7 +170,7 @@ def momentum_iterative(
 
     def body(_, state):
         adversarial, velocity = state
-        gradient = jax.grad(total)(adversarial)
+        gradient = jnp.nan_to_num(jax.grad(total)(adversarial))
         scale = jnp.mean(jnp.abs(gradient), axis=axes, keepdims=True)
         velocity = decay * velocity + gradient / jnp.maximum(scale, 1e-12)
         return project(adversarial + step_size * jnp.sign(velocity), images, eps, 'linf'), velocity

@@ -1,5 +1,5 @@
 """Attacks on likelihoods (Pope, Balaji & Feizi 2020, arXiv:1911.08654): images of the training distribution made unlikely,
-others likely. On any model with a density: `nll_fn(images [B, H, W, C], rng) -> [B]`, where rng is for the noise of the
+others likely. On any model with a density: `nll_fn(images [B, H, W, C], rng=...) -> [B]`, where rng is for the noise of the
 dequantisation (a model without noise leaves it alone).
 
 The noise that an attack sees is drawn once, `draws` times, and its mean NLL attacked: with fresh noise at every step the
@@ -9,10 +9,10 @@ gradient would be that of the noise as much as of the image. Score what comes ou
 import jax
 import jax.numpy as jnp
 
-from gjax.attacks.gradient import pgd
+from gjax.attacks.gradient import pgd, step_scales
 
 
-def expected_nll(nll_fn, rng, draws: int = 1):
+def expected_nll(nll_fn, *, rng, draws: int = 1):
     """images -> the mean NLL [B] over `draws` of the noise, the same ones at every call."""
     if draws < 1:
         raise ValueError(f'draws is {draws}; allowed: >= 1')
@@ -20,17 +20,18 @@ def expected_nll(nll_fn, rng, draws: int = 1):
 
     def expected(images):
         if draws == 1:
-            return nll_fn(images, rngs[0])
-        return jnp.mean(jax.vmap(nll_fn, (None, 0))(images, rngs), axis=0)
+            return nll_fn(images, rng=rngs[0])
+        return jnp.mean(jax.vmap(lambda own: nll_fn(images, rng=own))(rngs), axis=0)
 
     return expected
 
 
-def _attack(nll_fn, images, eps, objective, *, rng, steps, step_size, draws, **options):
-    noise_rng, start_rng = jax.random.split(rng)
-    step_size = 2.5 * jnp.asarray(eps, images.dtype) / max(steps, 1) if step_size is None else step_size
-    nll = expected_nll(nll_fn, noise_rng, draws)
-    return pgd(nll, images, None, eps, rng=start_rng, steps=steps, step_size=step_size, objective=objective, **options)
+def _attack(nll, images, eps, objective, *, rng, steps, step_size, step_schedule, **options):
+    """`pgd` whose steps by default add up to 2.5 eps: enough to cross the ball."""
+    if step_size is None:
+        step_size = 2.5 * jnp.asarray(eps, images.dtype) / float(step_scales(step_schedule, steps).sum())
+    options |= {'steps': steps, 'step_size': step_size, 'step_schedule': step_schedule}
+    return pgd(nll, images, None, eps, rng=rng, objective=objective, **options)
 
 
 def raise_nll(
@@ -50,11 +51,11 @@ def raise_nll(
     """The in-distribution attack: max of E_u NLL(x + delta) over |delta| <= eps, by `pgd`.
 
     Args:
-      nll_fn: (images, rng) -> nats [B].
+      nll_fn: (images, rng=rng) -> nats [B].
       images: [B, H, W, C] in [0, 1].
       eps: radius, float or [B], in units of the images.
       rng: key of the noise and of the random start.
-      step_size: defaults to 2.5 eps / steps.
+      step_size: by default so that the steps add up to 2.5 eps.
       draws: of the noise.
       The rest as in `pgd`.
 
@@ -69,8 +70,20 @@ def raise_nll(
     def objective(nll, _):
         return jnp.where(jnp.isfinite(nll), nll, jnp.inf)
 
-    options = {'norm': norm, 'random_start': random_start, 'restarts': restarts, 'step_schedule': step_schedule}
-    return _attack(nll_fn, images, eps, objective, rng=rng, steps=steps, step_size=step_size, draws=draws, **options)
+    noise_rng, start_rng = jax.random.split(rng)
+    return _attack(
+        expected_nll(nll_fn, rng=noise_rng, draws=draws),
+        images,
+        eps,
+        objective,
+        rng=start_rng,
+        steps=steps,
+        step_size=step_size,
+        norm=norm,
+        random_start=random_start,
+        restarts=restarts,
+        step_schedule=step_schedule,
+    )
 
 
 def lower_nll(
@@ -91,8 +104,8 @@ def lower_nll(
     """The out-of-distribution attack: min of max(E_u NLL(x + delta), level) over |delta| <= eps, by `pgd`.
 
     Args:
-      level: in nats, float or [B]; where the NLL is lower the attack rests, e.g. at the median of the training distribution:
-        an image whose likelihood is too high would give itself away.
+      level: in nats, float or [B]; where the NLL is lower the attack rests, as an image that is too likely would give itself
+        away. Under other noise the NLL will be somewhat higher: aim below what has to be reached.
       The rest as in `raise_nll`.
 
     Returns:
@@ -103,5 +116,20 @@ def lower_nll(
     def objective(nll, _):
         return jnp.where(jnp.isfinite(nll), -jnp.maximum(nll, level), -jnp.inf)
 
-    options = {'norm': norm, 'random_start': random_start, 'restarts': restarts, 'step_schedule': step_schedule}
-    return _attack(nll_fn, images, eps, objective, rng=rng, steps=steps, step_size=step_size, draws=draws, **options)
+    noise_rng, start_rng = jax.random.split(rng)
+    nll = expected_nll(nll_fn, rng=noise_rng, draws=draws)
+    found = _attack(
+        nll,
+        images,
+        eps,
+        objective,
+        rng=start_rng,
+        steps=steps,
+        step_size=step_size,
+        norm=norm,
+        random_start=random_start,
+        restarts=restarts,
+        step_schedule=step_schedule,
+    )
+    finite = jnp.isfinite(nll(found)).reshape((-1,) + (1,) * (images.ndim - 1))
+    return jnp.where(finite, found, images)

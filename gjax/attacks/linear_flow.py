@@ -4,11 +4,14 @@
 Sigma = A A' is the covariance of x; perturbations are bounded in l2, in the units of x, and not clipped to [0, 1].
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 _BISECTIONS = 64
+_matmul = partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
 
 def gaussian_nll(points, mean, covariance):
@@ -46,7 +49,7 @@ def sample_perturbation(points, mean, covariance, eps):
     """
     variances, basis = jnp.linalg.eigh(covariance)  # ascending, so precision falls
     precision = 1 / variances
-    pull = (points - mean[None]) @ basis * precision[None]  # P r in the eigenbasis
+    pull = _matmul(points - mean[None], basis) * precision[None]  # P r in the eigenbasis
     gaps = (precision[0] - precision)[None]  # eta - lambda_i = gap_i + (eta - lambda_max)
     eps = jnp.broadcast_to(jnp.asarray(eps, points.dtype), points.shape[:1])[:, None]
 
@@ -72,7 +75,7 @@ def sample_perturbation(points, mean, covariance, eps):
     found = delta(excess)
     missing = jnp.sqrt(jnp.maximum(radius[:, 0] ** 2 - jnp.sum(found[:, 1:] ** 2, axis=1), 0))
     found = found.at[:, 0].set(jnp.where(pull[:, 0] < 0, -missing, missing))
-    return jnp.where(eps > 0, found, 0) @ basis.T
+    return _matmul(jnp.where(eps > 0, found, 0), basis.T)
 
 
 def universal_perturbation(covariance, eps):
@@ -91,7 +94,7 @@ def maximum_likelihood(points):
     """The mean [D] and covariance [D, D] (divided by B) of points [B, D]: the linear flow that is likeliest."""
     mean = jnp.mean(points, axis=0)
     centred = points - mean[None]
-    return mean, centred.T @ centred / len(points)
+    return mean, _matmul(centred.T, centred) / len(points)
 
 
 def water_level(values, volume):
@@ -122,7 +125,7 @@ def robust_covariance(covariance, eps):
     """
     variances, basis = jnp.linalg.eigh(covariance)
     lifted = jnp.maximum(variances, water_level(variances, eps**2))
-    return (basis * lifted[None]) @ basis.T
+    return _matmul(basis * lifted[None], basis.T)
 
 
 def trade_off(covariance, train_eps, eps):

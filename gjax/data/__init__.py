@@ -1,7 +1,7 @@
 """Data sets by name, and batches as pure functions of (seed, step)."""
 
 from gjax.data import sources
-from gjax.data.batching import DeviceData, augment, batch_index, epoch_order, flip, gather, pad_crop, to_batch
+from gjax.data.batching import DeviceData, augment, batch_index, epoch_order, flip, gather, pad_crop, to_batch, to_levels
 from gjax.data.convert import converted, subset
 from gjax.data.dataset import DataError, Dataset, Records, Split
 from gjax.data.embedded import EMBEDDED
@@ -24,6 +24,7 @@ __all__ = [
     'pad_crop',
     'target_from_config',
     'to_batch',
+    'to_levels',
 ]
 
 

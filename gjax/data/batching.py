@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 class DeviceData(NamedTuple):
@@ -64,6 +65,11 @@ def to_batch(images, labels, index):
     """The batch dict of uint8 images [B, H, W, C], labels [B] and indices [B]; images become float32 in [0, 1]."""
     images = jnp.asarray(images).astype(jnp.float32) / 255.0
     return {'image': images, 'label': jnp.asarray(labels, jnp.int32), 'index': jnp.asarray(index, jnp.int32)}
+
+
+def to_levels(images) -> np.ndarray:
+    """uint8 images of those in [0, 1]: the inverse of `to_batch`, on the host; what lies outside is clipped, NaN is 0."""
+    return np.round(255 * np.clip(np.nan_to_num(np.asarray(images)), 0, 1)).astype(np.uint8)
 
 
 def gather(data: DeviceData, index):

@@ -9,7 +9,7 @@ from gjax.losses.domain import (
     multi_kernel_mmd,
     reverse_gradient,
 )
-from gjax.losses.flow import bits_per_dim, dequantise, standard_normal_nll
+from gjax.losses.flow import bits_per_dim, dequantise, nats, standard_normal_nll
 from gjax.losses.gan import GAN_LOSSES, GANLoss, clip_weights, gradient_penalty
 from gjax.losses.mixup import mixup
 from gjax.losses.vae import bernoulli_nll, gaussian_kl, negative_elbo, sample_gaussian, squared_error
@@ -33,6 +33,7 @@ __all__ = [
     'margin',
     'mixup',
     'multi_kernel_mmd',
+    'nats',
     'negative_elbo',
     'reverse_gradient',
     'sample_gaussian',

@@ -36,3 +36,8 @@ def bits_per_dim(nll, dimensions: int):
     et al. 2017, appendix E). 8 for the uniform density.
     """
     return nll / (dimensions * math.log(2)) + math.log2(LEVELS)
+
+
+def nats(bits, dimensions: int):
+    """The NLL whose `bits_per_dim` is `bits`."""
+    return (bits - math.log2(LEVELS)) * (dimensions * math.log(2))

@@ -32,6 +32,12 @@ def check_norm(name: str, value) -> None:
         raise ValueError(f'{name} is {value!r}; allowed: {", ".join(attacks.NORMS)}')
 
 
+def check_radii(name: str, values) -> None:
+    """Raises ValueError with one line unless values are ascending radii."""
+    if list(values) != sorted(values) or any(eps < 0 for eps in values):
+        raise ValueError(f'{name} is {values}; allowed: ascending radii >= 0')
+
+
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
     """How robust accuracy is measured; eps and step_size in [0, 1] units.
@@ -64,8 +70,7 @@ class Evaluation:
         for name in self.attacks:
             if name not in allowed:
                 raise ValueError(f'evaluation.attacks has {name!r}; allowed for {self.norm}: {", ".join(allowed)}')
-        if list(self.curve) != sorted(self.curve) or any(eps < 0 for eps in self.curve):
-            raise ValueError(f'evaluation.curve is {self.curve}; allowed: ascending radii >= 0')
+        check_radii('evaluation.curve', self.curve)
 
     def functions(self):
         """The final attacks as functions (logits_fn, images, labels, rng) -> adversarial images."""

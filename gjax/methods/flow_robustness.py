@@ -6,11 +6,13 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gjax import attacks, masks, nets
-from gjax.losses import bits_per_dim, dequantise, standard_normal_nll
+from gjax.losses import bits_per_dim, dequantise
 from gjax.methods.base import DataInfo, State, new_state, update_player
-from gjax.methods.classifier import check_norm, positive, ramp
+from gjax.methods.classifier import check_norm, check_radii, positive, ramp
+from gjax.nets.flow import flow_nll, flow_samples
 
 PLAYER = 'flow'
 
@@ -19,12 +21,11 @@ PLAYER = 'flow'
 class LikelihoodEvaluation:
     """How likelihoods are attacked and scored; eps in [0, 1] units.
 
-    norm, eps: ball of the test attack ('linf' or 'l2'). steps, restarts: of the final PGD, whose steps begin at
-    2.5 eps / steps and fall to zero. draws: of the dequantisation noise over which the attacker, and apart from it the
-    measurement, averages.
+    norm, eps: ball of the test attack ('linf' or 'l2'). steps, restarts: of the final PGD, whose steps fall to zero and add
+    up to 2.5 eps. draws: of the dequantisation noise over which the attacker averages, and the measurement, over others.
     curve: more radii. quick_steps: PGD steps of evaluations during training. ood: names of data sets of another
-    distribution, or 'noise' (uniform pixels); ood_eps: radius of the attack on them (0: eps); ood_examples: of each at most.
-    pictures: how many images are kept for figures.
+    distribution, or 'noise' (uniform pixels), ood_examples of each at most, which `lower_nll` brings down to a quantile of
+    the test images, ood_quantile, within ood_eps (0: eps). pictures: how many images are kept for figures.
     """
 
     norm: str = 'linf'
@@ -36,6 +37,7 @@ class LikelihoodEvaluation:
     quick_steps: int = 5
     ood: tuple = ()
     ood_eps: float = 0.0
+    ood_quantile: float = 0.25
     ood_examples: int = 1000
     pictures: int = 32
 
@@ -45,8 +47,9 @@ class LikelihoodEvaluation:
             positive(f'evaluation.{name}', getattr(self, name))
         for name in ('steps', 'restarts', 'draws', 'quick_steps', 'ood_examples'):
             positive(f'evaluation.{name}', getattr(self, name), zero=False)
-        if list(self.curve) != sorted(self.curve) or any(eps < 0 for eps in self.curve):
-            raise ValueError(f'evaluation.curve is {self.curve}; allowed: ascending radii >= 0')
+        if not 0 <= self.ood_quantile <= 1:
+            raise ValueError(f'evaluation.ood_quantile is {self.ood_quantile}; allowed: 0..1')
+        check_radii('evaluation.curve', self.curve)
 
     def options(self) -> dict:
         """Of the final attacks."""
@@ -66,7 +69,8 @@ class FlowRobustness:
 
     A hybrid step takes the first expectation over one half of the batch, the second over the other.
 
-    adversarial_weight: w. eps, step_size: in [0, 1] units. attack_steps: of PGD. attack_norm: 'linf' or 'l2'.
+    adversarial_weight: w. eps, step_size: in [0, 1] units; a step_size of 0 stands for 2.5 eps / attack_steps.
+    attack_steps: of PGD. attack_norm: 'linf' or 'l2'.
     clean_epochs: how long w is 0 first (a warm start from the clean model). eps_warmup_epochs: how long the radius rises
     from 0 after that.
     """
@@ -80,7 +84,7 @@ class FlowRobustness:
     evaluation: LikelihoodEvaluation
     adversarial_weight: float = 0.5
     eps: float = 8 / 255
-    step_size: float = 2 / 255
+    step_size: float = 0.0
     attack_steps: int = 10
     attack_norm: str = 'linf'
     clean_epochs: float = 0.0
@@ -110,18 +114,20 @@ class FlowRobustness:
         stats = {PLAYER: variables.get('batch_stats', {})}
         return new_state(run_rng, {PLAYER: params}, stats, {PLAYER: self.optimizer.init(params)})
 
-    def nll(self, state: State, images, rng, params=None):
-        """-log p(y) [B] in nats, y the images [B, H, W, C] in [0, 1] dequantised with noise from rng."""
+    def variables(self, state: State, params=None):
+        """The flow's, under its mask."""
         params = masks.apply(state.masks[PLAYER], state.params[PLAYER] if params is None else params)
-        variables = {'params': params, 'batch_stats': state.batch_stats[PLAYER]}
-        noise = jax.random.uniform(rng, images.shape)
-        return standard_normal_nll(*self.net.apply(variables, dequantise(images, noise)))
+        return {'params': params, 'batch_stats': state.batch_stats[PLAYER]}
+
+    def nll(self, state: State, images, *, rng, params=None):
+        """`flow_nll` [B] in nats, of images [B, H, W, C] in [0, 1]."""
+        return flow_nll(self.net, self.variables(state, params), images, rng=rng)
 
     def attack(self, state: State, images, *, rng):
         """The in-distribution attack of training at this step's radius."""
         since = state.step - round(self.clean_epochs * self.info.steps_per_epoch)
         scale = ramp(since, self.eps_warmup_epochs * self.info.steps_per_epoch)
-        eps, step_size = self.eps * scale, self.step_size * scale
+        eps, step_size = self.eps * scale, (self.step_size or 2.5 * self.eps / self.attack_steps) * scale
         options = {'steps': self.attack_steps, 'step_size': step_size, 'norm': self.attack_norm}
         return attacks.raise_nll(partial(self.nll, state), images, eps, rng=rng, **options)
 
@@ -153,24 +159,21 @@ class FlowRobustness:
             images, weights = self._hybrid(state, images, attack_rng)
 
         def total(params):
-            nll = self.nll(state, images, noise_rng, params)
+            nll = self.nll(state, images, rng=noise_rng, params=params)
             return jnp.sum(weights * nll) / self.dimensions, jnp.mean(nll)
 
         (loss, nll), gradients = jax.value_and_grad(total, has_aux=True)(state.params[PLAYER])
         state, norms = update_player(state, PLAYER, gradients, self.optimizer)
-        metrics = {f'loss/{PLAYER}': loss, 'bits_per_dim': bits_per_dim(nll, self.dimensions)}
+        metrics = {f'loss/{PLAYER}': loss, 'batch_bits_per_dim': bits_per_dim(nll, self.dimensions)}  # of what it stepped on
         return state.replace(step=state.step + 1), metrics | norms
 
     def generate(self, state: State, count: int, *, rng, temperature: float = 1.0):
-        """`count` images [count, H, W, C] in [0, 1] from latents of N(0, temperature^2 I)."""
-        latents = temperature * jax.random.normal(rng, (count, self.dimensions))
-        variables = {'params': masks.apply(state.masks[PLAYER], state.params[PLAYER])}
-        variables['batch_stats'] = state.batch_stats[PLAYER]
-        return jnp.clip(self.net.apply(variables, latents, inverse=True)[0], 0.0, 1.0)
+        """`flow_samples`: `count` images [count, H, W, C] in [0, 1]."""
+        return flow_samples(self.net, self.variables(state), count, rng=rng, temperature=temperature)
 
-    def bits(self, state: State, images, rng):
+    def bits(self, state: State, images, *, rng):
         """Bits per dimension [B], over the draws of the noise that the evaluation takes."""
-        nll = attacks.expected_nll(partial(self.nll, state), rng, self.evaluation.draws)
+        nll = attacks.expected_nll(partial(self.nll, state), rng=rng, draws=self.evaluation.draws)
         return bits_per_dim(nll(images), self.dimensions)
 
     def evaluate(self, state, batch, *, rng):
@@ -180,13 +183,13 @@ class FlowRobustness:
         options = {'steps': test.quick_steps, 'norm': test.norm}
         attacked = attacks.raise_nll(partial(self.nll, state), images, test.eps, rng=attack_rng, **options)
         return {
-            'bits_per_dim': self.bits(state, images, noise_rng),
-            'attacked_bits_per_dim': self.bits(state, attacked, noise_rng),
+            'bits_per_dim': self.bits(state, images, rng=noise_rng),
+            'attacked_bits_per_dim': self.bits(state, attacked, rng=noise_rng),
         }
 
     def final_evaluate(self, state, batch, *, rng):
-        """Bits per dimension of images clean, under noise and attacked, [B], and at the radii of the curve, [B, E]. Where
-        one is not finite it is 0 and its 'NAME_non_finite' 1.
+        """Bits per dimension of images clean, [B], and under noise and attacked at all radii, [B, E], and what those add to
+        the clean ones. Where a value is not finite it is 0 and its 'NAME_non_finite' 1.
         """
         test, images = self.evaluation, batch['image']
         attack_rng, noise_rng, measure_rng = jax.random.split(rng, 3)
@@ -194,46 +197,59 @@ class FlowRobustness:
         def perturbed(eps):
             attacked = attacks.raise_nll(partial(self.nll, state), images, eps, rng=attack_rng, **test.options())
             noisy = attacks.random_noise(images, eps, rng=noise_rng, norm=test.norm)
-            return tuple(self.bits(state, x, measure_rng) for x in (attacked, noisy))
+            return tuple(self.bits(state, x, rng=measure_rng) for x in (attacked, noisy))
 
-        found = {'bits_per_dim': self.bits(state, images, measure_rng)}
-        radii = jnp.asarray([test.eps, *test.curve], jnp.float32)
-        attacked, noisy = (values.T for values in jax.lax.map(perturbed, radii))
-        found |= {'attacked_bits_per_dim': attacked[:, 0], 'noise_bits_per_dim': noisy[:, 0]}
-        if test.curve:
-            found |= {'attacked_curve': attacked[:, 1:], 'noise_curve': noisy[:, 1:]}
+        clean = self.bits(state, images, rng=measure_rng)
+        found = {'clean': clean}
+        curves = jax.lax.map(perturbed, jnp.asarray(self.radii, jnp.float32))
+        for kind, values in zip(('attacked', 'noise'), curves, strict=True):
+            found |= {kind: values.T, f'{kind}_adds': values.T - clean[:, None]}
         finite = {name: jnp.isfinite(values) for name, values in found.items()}
         broken = {f'{name}_non_finite': 1 - finite[name].astype(jnp.float32) for name in found}
         return {name: jnp.where(finite[name], values, 0) for name, values in found.items()} | broken
 
+    @property
+    def radii(self) -> tuple[float, ...]:
+        """Of the final evaluation, each once, ascending."""
+        return tuple(sorted({self.evaluation.eps, *self.evaluation.curve}))
+
     def conclude(self, means: dict) -> dict[str, float]:
-        """Means over the finite values, if any, and the share of the others; a curve's radii by name."""
+        """'bits_per_dim', and 'KIND_bits_per_dim' and 'KIND_adds' (what it adds, image by image) of KIND attacked and noise,
+        at eps and with '_at_EPS' along the curve: means over the finite values, if any; 'KIND_bits_per_dim_non_finite': the
+        share of the others.
+        """
         concluded = {}
 
         def conclude(name, value, broken):
-            concluded[f'{name}_non_finite'] = broken
+            if not name.split('_at_')[0].endswith('adds'):
+                concluded[f'{name}_non_finite'] = broken
             if broken < 1:
                 concluded[name] = value / (1 - broken)
 
-        for name in ('bits_per_dim', 'attacked_bits_per_dim', 'noise_bits_per_dim'):
-            conclude(name, means[name], means[f'{name}_non_finite'])
-        for kind in ('attacked', 'noise') if self.evaluation.curve else ():
-            rows = zip(self.evaluation.curve, means[f'{kind}_curve'], means[f'{kind}_curve_non_finite'], strict=True)
-            for eps, value, broken in rows:
-                conclude(f'{kind}_bits_per_dim_at_{eps:.4f}', value, broken)
+        conclude('bits_per_dim', means['clean'], means['clean_non_finite'])
+        for kind in ('attacked', 'noise'):
+            for stem, name in ((kind, f'{kind}_bits_per_dim'), (f'{kind}_adds', f'{kind}_adds')):
+                for eps, value, broken in zip(self.radii, means[stem], means[f'{stem}_non_finite'], strict=True):
+                    if eps == self.evaluation.eps:
+                        conclude(name, value, broken)
+                    if eps in self.evaluation.curve:
+                        conclude(f'{name}_at_{eps:.4f}', value, broken)
         return concluded
 
     def describe_example(self, state, batch):
         """Bits per dimension of un-augmented training images, [B]."""
-        return {'bits_per_dim': self.bits(state, batch['image'], jax.random.fold_in(state.rng, 0))}
+        return {'bits_per_dim': self.bits(state, batch['image'], rng=jax.random.fold_in(state.rng, 0))}
 
     def summarize(self, state):
         """The number of parameters."""
         return {'parameters': sum(leaf.size for leaf in jax.tree.leaves(state.params))}
 
     def summarize_examples(self, examples):
-        """The mean over the training images."""
-        return {'train_bits_per_dim': float(examples['bits_per_dim'].mean())}
+        """The mean over the training images whose value is finite, and the share of the others."""
+        bits = examples['bits_per_dim']
+        finite = bits[np.isfinite(bits)]
+        mean = {'train_bits_per_dim': float(finite.mean())} if len(finite) else {}
+        return {'train_bits_per_dim_non_finite': 1 - len(finite) / len(bits)} | mean
 
 
 METHOD = FlowRobustness

@@ -70,5 +70,7 @@ def build(name: str, *, num_classes: int = 0, image_shape=(), dtype: str = 'floa
             raise ValueError(f'net.{key} is {value!r}; allowed: positive')
     given = {'num_classes': num_classes} if name not in FAMILIES | FLOWS else {}
     if name not in CLASSIFIERS:
+        if len(image_shape) != 3:
+            raise ValueError(f'image_shape is {tuple(image_shape)}; allowed for {name}: (height, width, channels)')
         given['image_shape'] = tuple(image_shape)
     return NETS[name](**given, dtype=DTYPES[dtype], **options)

@@ -31,17 +31,19 @@ def bounded(raw, bound: float):
 
 
 def squeeze(images):
-    """[B, H, W, C] to [B, H / 2, W / 2, 4 C]: 2 x 2 blocks of pixels become channels (Dinh et al. 2017, section 3.6)."""
+    """[B, H, W, C] to [B, H / 2, W / 2, 4 C]: 2 x 2 blocks of pixels become channels, a pixel's colours together (Dinh et
+    al. 2017, section 3.6).
+    """
     batch, height, width, channels = images.shape
     blocks = images.reshape(batch, height // 2, 2, width // 2, 2, channels)
-    return blocks.transpose(0, 1, 3, 5, 2, 4).reshape(batch, height // 2, width // 2, 4 * channels)
+    return blocks.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // 2, width // 2, 4 * channels)
 
 
 def unsqueeze(features):
     """The inverse of `squeeze`."""
     batch, height, width, channels = features.shape
-    blocks = features.reshape(batch, height, width, channels // 4, 2, 2)
-    return blocks.transpose(0, 1, 4, 2, 5, 3).reshape(batch, 2 * height, 2 * width, channels // 4)
+    blocks = features.reshape(batch, height, width, 2, 2, channels // 4)
+    return blocks.transpose(0, 1, 3, 2, 4, 5).reshape(batch, 2 * height, 2 * width, channels // 4)
 
 
 def to_pixels(images, *, logit: bool, inverse: bool = False):
@@ -50,14 +52,14 @@ def to_pixels(images, *, logit: bool, inverse: bool = False):
     """
     if not logit:
         return images + (0.5 if inverse else -0.5), jnp.zeros(len(images))
+    share = 1 - 2 * LOGIT_ALPHA
     if inverse:
-        squashed = jax.nn.sigmoid(images)
-        outputs, sign = (squashed - LOGIT_ALPHA) / (1 - 2 * LOGIT_ALPHA), -1
+        logits, outputs = images, (jax.nn.sigmoid(images) - LOGIT_ALPHA) / share
     else:
-        squashed = LOGIT_ALPHA + (1 - 2 * LOGIT_ALPHA) * images
-        outputs, sign = jnp.log(squashed) - jnp.log1p(-squashed), 1
-    slope = math.log(1 - 2 * LOGIT_ALPHA) - jnp.log(squashed) - jnp.log1p(-squashed)
-    return outputs, sign * sum_per_example(slope)
+        squashed = LOGIT_ALPHA + share * images
+        logits = outputs = jnp.log(squashed) - jnp.log1p(-squashed)
+    log_det = sum_per_example(math.log(share) - jax.nn.log_sigmoid(logits) - jax.nn.log_sigmoid(-logits))
+    return outputs, -log_det if inverse else log_det
 
 
 class ActNorm(nn.Module):
@@ -235,7 +237,8 @@ class Repeated(nn.Module):
 
         layers = initialised(self, first)
         start = (inputs, jnp.zeros(len(inputs)))
-        return lax.scan(jax.checkpoint(body) if self.remat else body, start, layers, reverse=inverse)[0]
+        body = jax.checkpoint(body, prevent_cse=False) if self.remat else body  # as a scan asks for
+        return lax.scan(body, start, layers, reverse=inverse)[0]
 
 
 def check_sides(image_shape, squeezes: int) -> None:

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 
 from gjax import metrics
+from gjax.data import to_levels
 from gjax.train.run import Run, make_evaluate
 
 
@@ -63,7 +64,7 @@ class DomainScores:
                 images, generated = jax.device_get(function(state, source, run.eval_rng))
             rows = np.linspace(0, mask.sum() - 1, min(count, mask.sum())).astype(int)
             for name, values in (('images', images), ('generated', generated)):
-                shown[f'{domain}_{name}'] = np.round(255 * np.clip(values[rows], 0, 1)).astype(np.uint8)
+                shown[f'{domain}_{name}'] = to_levels(values[rows])
         return shown
 
 

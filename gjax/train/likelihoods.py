@@ -6,11 +6,11 @@ import zlib
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from gjax import attacks, data, metrics
-from gjax.losses import bits_per_dim
+from gjax.losses import nats
+from gjax.train.devices import replicated
 from gjax.train.errors import RunError
 from gjax.train.run import Run, make_evaluate
 
@@ -25,9 +25,8 @@ def code_bits(images) -> np.ndarray:
     return 8.0 * np.array(lengths) / images[0].size
 
 
-def to_levels(images) -> np.ndarray:
-    """float images in [0, 1] as uint8."""
-    return np.round(255 * np.clip(images, 0, 1)).astype(np.uint8)
+def _finite(values) -> np.ndarray:
+    return values[np.isfinite(values)]
 
 
 class LikelihoodScores:
@@ -38,12 +37,13 @@ class LikelihoodScores:
     def __init__(self, run: Run):
         self._run, self._test = run, run.method.evaluation
         self._others = {name: self._load(name) for name in self._test.ood}
+        self._last = (None, {})  # a state and all that was computed of it
 
     def _load(self, name: str) -> np.ndarray:
         """uint8 images of the test split of a set, at most as many as the config says, evenly spaced."""
         shape, count = self._run.info.image_shape, self._test.ood_examples
         if name == NOISE:
-            return np.random.default_rng([self._run.config.seed, 0]).integers(0, 256, (count, *shape), np.uint8)
+            return np.random.default_rng(abs(self._run.config.seed)).integers(0, 256, (count, *shape), np.uint8)
         try:
             other = data.find(name, self._run.config.data.dir or None, shape[0], shape[2])
         except data.DataError as error:
@@ -54,7 +54,7 @@ class LikelihoodScores:
         return np.asarray(other.test.read(rows).images)
 
     def _over(self, name: str, call, state, images, *more) -> dict[str, np.ndarray]:
-        """The results of call(state, batch, rng) over uint8 images, in padded batches; more: arguments of every batch."""
+        """The results of call((state, *more), images, rng) over uint8 images, in padded batches."""
         run, size, rows = self._run, self._run.config.train.eval_batch_size, []
         function = run.once(f'likelihoods {name}', lambda: make_evaluate(call, run.mesh, lambda batch: batch))
         for number, start in enumerate(range(0, len(images), size)):
@@ -65,64 +65,84 @@ class LikelihoodScores:
             rows.append({key: values[: len(part)] for key, values in jax.device_get(results).items()})
         return {key: np.concatenate([row[key] for row in rows]) for key in rows[0]}
 
-    def _clean(self, variables, images, rng):
-        return {'bits': self._run.method.bits(variables[0], images, rng)}
-
-    def _lowered(self, variables, images, rng):
-        """The out-of-distribution attack down to a level in bits per dimension."""
-        state, level = variables
-        method, test = self._run.method, self._test
-        attack_rng, noise_rng = jax.random.split(rng)
-        level = (level - bits_per_dim(0.0, 1)) * method.dimensions * jnp.log(2.0)
-        eps = test.ood_eps or test.eps
-        nll = partial(method.nll, state)
-        found = attacks.lower_nll(nll, images, eps, rng=attack_rng, level=level, **test.options())
-        return {'bits': method.bits(state, found, noise_rng), 'images': found}
-
-    def _own(self, state, split: str) -> dict[str, np.ndarray]:
-        """Bits per dimension, and images, of this run's own data."""
+    def _own(self, state, split: str, *, images: bool) -> dict[str, np.ndarray]:
+        """Bits per dimension, and images if asked for, of this run's own data, as many as of the other sets."""
         run = self._run
 
         def call(state, batch, rng):
-            return {'bits': run.method.bits(state, batch['image'], rng), 'images': batch['image']}
+            found = {'bits': run.method.bits(state, batch['image'], rng=rng)}
+            return found | {'images': batch['image']} if images else found
 
-        function = run.once('likelihoods own', lambda: make_evaluate(call, run.mesh, run.feed.batch))
+        function = run.once(f'likelihoods own {images}', lambda: make_evaluate(call, run.mesh, run.feed.batch))
         every = max(1, -(-run.examples[split] // self._test.ood_examples))
         return run.collect(function, state, split, every)
+
+    def _clean(self, variables, images, rng):
+        return {'bits': self._run.method.bits(variables[0], images, rng=rng)}
+
+    def _attacked(self, variables, images, rng):
+        """The in-distribution attack or, down to a level in bits per dimension, the out-of-distribution attack."""
+        state, *level = variables
+        method, test = self._run.method, self._test
+        attack_rng, noise_rng = jax.random.split(rng)
+        nll, options = partial(method.nll, state), test.options()
+        if level:
+            eps, options['level'] = test.ood_eps or test.eps, nats(level[0], method.dimensions)
+            found = attacks.lower_nll(nll, images, eps, rng=attack_rng, **options)
+        else:
+            found = attacks.raise_nll(nll, images, test.eps, rng=attack_rng, **options)
+        return {'bits': method.bits(state, found, rng=noise_rng), 'images': found}
+
+    def _all(self, state) -> dict[str, dict[str, np.ndarray]]:
+        """{'test': own images and bits, 'SET': another's, 'SET attacked': after the attack on it}, of one state once."""
+        if self._last[0] is not state:
+            found = {'test': self._own(state, 'test', images=True)}
+            found['test']['images'] = data.to_levels(found['test']['images'])
+            bits = _finite(found['test']['bits'])
+            level = np.float32(np.quantile(bits, self._test.ood_quantile) if len(bits) else 0)
+            for name, images in self._others.items():
+                found[name] = {'images': images} | self._over('clean', self._clean, state, images)
+                found[f'{name} attacked'] = self._over('lowered', self._attacked, state, images, level)
+                found[f'{name} attacked']['images'] = data.to_levels(found[f'{name} attacked']['images'])
+            self._last = (state, found)
+        return self._last[1]
 
     def measure(self, state) -> dict[str, float]:
         """How well other sets are told from the test split (AUROC, the higher the score the more foreign): by the bits per
         dimension, by their distance to the training data's mean (typicality), and by how many they are above a zlib code;
-        each clean and under `lower_nll` down to the test split's median. And which share of them is below that median.
+        each clean and under `lower_nll`. And which share of them is below the median of the test split. What is not finite
+        is as foreign as can be, and counted.
 
-        'ood_auroc', 'ood_auroc_typicality', 'ood_auroc_complexity', 'ood_below_median', the same with 'attacked_', all
-        averaged over the sets, and of each set with '_SET' at the end.
+        'ood_auroc', 'ood_auroc_typicality', 'ood_auroc_complexity', 'ood_below_median', 'ood_non_finite', the same with
+        'attacked_', all averaged over the sets, and of each set with '_SET' at the end, which 'ood_bits_per_dim' also has.
         """
         if not self._others:
             return {}
-        own = self._own(state, 'test')
-        typical, median = self._own(state, 'train')['bits'].mean(), np.median(own['bits'])
+        found, measured = self._all(state), {}
+        typical = _finite(self._own(state, 'train', images=False)['bits'])
+        typical = typical.mean() if len(typical) else 0.0
+        own = _finite(found['test']['bits'])
+        median = np.median(own) if len(own) else -np.inf
 
-        def scores(bits, images):
-            bits = np.where(np.isfinite(bits), bits, np.finfo(np.float32).max)  # as foreign as can be
-            return dict(zip(SCORES, (bits, np.abs(bits - typical), bits - code_bits(images)), strict=True))
+        def scores(of):
+            bits = np.where(np.isfinite(of['bits']), of['bits'], np.finfo(np.float32).max)
+            values = (bits, np.abs(bits - typical), bits - code_bits(of['images']))
+            return dict(zip(SCORES, values, strict=True))
 
-        reference, found = scores(own['bits'], to_levels(own['images'])), {}
-        for name, images in self._others.items():
-            clean = self._over('clean', self._clean, state, images)
-            attacked = self._over('lowered', self._lowered, state, images, np.float32(median))
-            kinds = {'': (clean['bits'], images), 'attacked_': (attacked['bits'], to_levels(attacked['images']))}
-            for kind, (bits, seen) in kinds.items():
-                for score, values in scores(bits, seen).items():
-                    found[f'{kind}ood_auroc{score}_{name}'] = metrics.auroc(reference[score], values)
-                found[f'{kind}ood_below_median_{name}'] = float(np.mean(bits < median))
-                found[f'{kind}ood_bits_per_dim_{name}'] = float(np.mean(bits[np.isfinite(bits)]))
-                found[f'{kind}ood_non_finite_{name}'] = float(np.mean(~np.isfinite(bits)))
-        stems = {name.removesuffix(f'_{next(iter(self._others))}') for name in found} & {
-            f'{kind}{what}' for kind in kinds for what in ('ood_below_median', *(f'ood_auroc{score}' for score in SCORES))
-        }
-        means = {stem: float(np.mean([found[f'{stem}_{name}'] for name in self._others])) for stem in sorted(stems)}
-        return means | found
+        reference = scores(found['test'])
+        for name in self._others:
+            for kind, of in (('', found[name]), ('attacked_', found[f'{name} attacked'])):
+                finite = _finite(of['bits'])
+                own = {f'auroc{score}': metrics.auroc(reference[score], values) for score, values in scores(of).items()}
+                own |= {'below_median': np.mean(of['bits'] < median), 'non_finite': 1 - len(finite) / len(of['bits'])}
+                own |= {'bits_per_dim': finite.mean()} if len(finite) else {}
+                measured |= {f'{kind}ood_{key}_{name}': float(value) for key, value in own.items()}
+        means = {}
+        for stem in ('below_median', 'non_finite', *(f'auroc{score}' for score in SCORES)):
+            for kind in ('', 'attacked_'):
+                values = [measured[f'{kind}ood_{stem}_{name}'] for name in self._others]
+                means[f'{kind}ood_{stem}'] = float(np.mean(values))
+        return means | measured
 
     def pictures(self, state) -> dict[str, np.ndarray]:
         """For figures: 'samples'; test images as 'images', 'attacked' and their 'bits', 'attacked_bits'; of every other set
@@ -131,43 +151,28 @@ class LikelihoodScores:
         count = self._test.pictures
         if not count:
             return {}
-        run, method = self._run, self._run.method
-        own = self._own(state, 'test')
-        median = np.float32(np.median(own['bits']))
-
-        def raised(variables, images, rng):
-            state = variables[0]
-            attack_rng, noise_rng = jax.random.split(rng)
-            options = self._test.options()
-            nll = partial(method.nll, state)
-            found = attacks.raise_nll(nll, images, self._test.eps, rng=attack_rng, **options)
-            return {'images': found, 'bits': method.bits(state, found, noise_rng)}
+        run, found = self._run, self._all(state)
 
         def sample(state, rng):
-            return method.generate(state, count, rng=rng)
+            return run.method.generate(state, count, rng=rng)
 
+        own = found['test']
         rows = np.linspace(0, len(own['bits']) - 1, min(count, len(own['bits']))).astype(int)
-        images = to_levels(own['images'][rows])
-        attacked = self._over('raised', raised, state, images)
+        attacked = self._over('raised', self._attacked, state, own['images'][rows])
+        samples = run.once('samples', lambda: jax.jit(sample, out_shardings=replicated(run.mesh)))(state, run.eval_rng)
         shown = {
-            'samples': to_levels(jax.device_get(run.once('samples', lambda: jax.jit(sample))(state, run.eval_rng))),
-            'images': images,
+            'samples': data.to_levels(jax.device_get(samples)),
+            'images': own['images'][rows],
             'bits': own['bits'][rows],
-            'attacked': to_levels(attacked['images']),
+            'attacked': data.to_levels(attacked['images']),
             'attacked_bits': attacked['bits'],
             'histogram_test': own['bits'],
         }
-        for name, images in self._others.items():
-            clean = self._over('clean', self._clean, state, images)
-            lowered = self._over('lowered', self._lowered, state, images, median)
-            shown |= {
-                f'ood_{name}_images': images[:count],
-                f'ood_{name}_bits': clean['bits'][:count],
-                f'ood_{name}_attacked': to_levels(lowered['images'][:count]),
-                f'ood_{name}_attacked_bits': lowered['bits'][:count],
-                f'histogram_{name}': clean['bits'],
-                f'histogram_{name}_attacked': lowered['bits'],
-            }
+        for name in self._others:
+            for key, of in (('', found[name]), ('_attacked', found[f'{name} attacked'])):
+                shown[f'ood_{name}{key or "_images"}'] = of['images'][:count]
+                shown[f'ood_{name}{key}_bits'] = of['bits'][:count]
+                shown[f'histogram_{name}{key}'] = of['bits']
         return shown
 
     def snapshot(self, state) -> dict[str, np.ndarray]:

@@ -310,7 +310,7 @@ def embeddings(panels: dict[str, dict[str, np.ndarray]]):
 
 def _bits(results: dict):
     """{radius in 255ths: bits per dimension under attack} from the content of a results.json."""
-    points = {0.0: results['metrics']['bits_per_dim']}
+    points = {0.0: results['metrics'].get('bits_per_dim', np.nan)}
     for name, value in results['metrics'].items():
         if name.startswith('attacked_bits_per_dim_at_') and not name.endswith('_non_finite'):
             points[255 * float(name.removeprefix('attacked_bits_per_dim_at_'))] = value
@@ -337,12 +337,12 @@ def bits_histogram(arrays: dict[str, np.ndarray]):
     Args:
       arrays: a run's images.npz: 'histogram_test', 'histogram_SET', 'histogram_SET_attacked'.
     """
-    names = [name for name in arrays if name.startswith('histogram_')]
-    finite = {name: arrays[name][np.isfinite(arrays[name])] for name in names}
-    low = min(values.min() for values in finite.values())
-    high = np.quantile(np.concatenate(list(finite.values())), 0.95)
+    finite = {name: bits[np.isfinite(bits)] for name, bits in arrays.items() if name.startswith('histogram_')}
+    finite = {name: bits for name, bits in finite.items() if len(bits)}
+    everything = np.concatenate([np.zeros(0), *finite.values()])
+    low, high = np.quantile(everything, (0, 0.95)) if len(everything) else (0, 1)
     figure, (axis,) = _axes()
-    for (color, line, _), name in zip(_styles(), names, strict=False):
+    for (color, line, _), name in zip(_styles(), finite, strict=False):
         label = name.removeprefix('histogram_').removesuffix('_attacked')
         style = ':' if name.endswith('_attacked') else line
         text = _label(f'{label}, attacked' if name.endswith('_attacked') else label)

@@ -11,6 +11,7 @@ import numpy as np
 
 import gjax
 from gjax import metrics
+from gjax.data import to_levels
 from gjax.methods.classifier import PLAYER
 from gjax.nets import inception
 from gjax.nets.features import penultimate
@@ -193,7 +194,7 @@ class Scores:
                 source, mask = next(iter(sources))
                 both = jax.device_get(function(state, source, run.eval_rng))
             shown['originals'], shown['reconstructions'] = (images[mask][:count] for images in both)
-        return {name: np.round(255 * np.asarray(jax.device_get(x))).astype(np.uint8) for name, x in shown.items()}
+        return {name: to_levels(jax.device_get(images)) for name, images in shown.items()}
 
     def snapshot(self, state) -> dict[str, np.ndarray]:
         """What is kept at every evaluation: nothing; `pictures` are of the end."""

@@ -70,17 +70,41 @@ def test_likelihoods_that_are_not_finite():
     """Raising finds them, also if only one start does; lowering never takes them, and gradients of NaN move nothing."""
     images = jnp.full((4, 1, 1, 2), 0.5)
 
-    def breaks(images, rng):
+    def breaks(images, rng=None):
         values = images.reshape(len(images), -1).sum(1)
         return jnp.where(values > 1.15, jnp.nan, -values)
 
     raised = attacks.raise_nll(breaks, images, 0.1, rng=jax.random.key(0), steps=0, restarts=64)
-    assert np.isnan(breaks(raised, None)).all()
-    lowered = attacks.lower_nll(breaks, images, 0.1, rng=jax.random.key(0), steps=20, restarts=2)
-    assert np.isfinite(lowered).all()
-    assert np.isfinite(breaks(lowered, None)).all()
+    assert np.isnan(breaks(raised)).all()
+    for restarts in (1, 2):
+        lowered = attacks.lower_nll(breaks, images, 0.1, rng=jax.random.key(3), steps=20, restarts=restarts)
+        assert np.isfinite(breaks(lowered)).all()
     stuck = attacks.raise_nll(lambda x, rng: x.sum((1, 2, 3)) * jnp.nan, images, 0.1, rng=jax.random.key(0), steps=3)
     assert np.isfinite(stuck).all()
+
+
+@pytest.mark.parametrize('schedule', ['constant', 'linear', 'cosine'])
+def test_default_steps_cross_the_ball(schedule):
+    """From any start to the corner where a linear NLL is largest."""
+    images = jnp.full((64, 2, 2, 1), 0.5)
+    weights = jnp.asarray([1.0, -2.0, 0.1, 3.0]).reshape(1, 2, 2, 1)
+    options = {'rng': jax.random.key(0), 'steps': 40, 'step_schedule': schedule}
+    found = attacks.raise_nll(lambda x, rng: jnp.sum(x * weights, axis=(1, 2, 3)), images, 0.1, **options)
+    np.testing.assert_allclose(found - images, jnp.broadcast_to(0.1 * jnp.sign(weights), images.shape), atol=1e-5)
+
+
+@pytest.mark.parametrize('norm', ['linf', 'l2'])
+def test_gradients_of_any_size_have_a_direction(norm):
+    images = jnp.full((2, 1, 1, 2), 0.5)
+    slopes = jnp.asarray([1e-20, 1e25])
+
+    def steep(images, rng):
+        return slopes * (images[:, 0, 0, 0] - 2 * images[:, 0, 0, 1])
+
+    found = attacks.raise_nll(steep, images, 0.1, rng=jax.random.key(0), steps=20, norm=norm, random_start=False)
+    moved = np.asarray(found - images).reshape(2, 2)
+    expected = {'linf': [0.1, -0.1], 'l2': np.array([0.1, -0.2]) / np.sqrt(5)}[norm]
+    np.testing.assert_allclose(moved, np.tile(expected, (2, 1)), atol=1e-3)
 
 
 def test_expectation_over_the_noise():

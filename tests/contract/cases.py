@@ -92,7 +92,10 @@ def tiny_config(case: str, data_name: str, **overrides) -> ml_collections.Config
         config.net = ml_collections.ConfigDict(FLOWS[case])
         config.optimizer.learning_rate = 0.01
         config.evaluation.update(eps=EPS, steps=3, restarts=2, quick_steps=2, curve=(2 / 255, EPS))
-        config.evaluation.pictures = 0
+        if case == 'flow_robustness':
+            config.evaluation.pictures = 0
+        else:
+            config.evaluation.update(ood=('noise',), ood_examples=20, pictures=4)
     else:
         config.net.update(name='small_cnn', widths=(4, 8), hidden=8)
         config.evaluation.update(eps=EPS, steps=3, restarts=2, quick_steps=2, curve=(2 / 255, EPS), curve_steps=2)
