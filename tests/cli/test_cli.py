@@ -198,7 +198,7 @@ def test_usage_mistakes():
         assert 'Traceback' not in done.stderr
     _fails(gjax('reproduce', 'iaat', '--seeds=a'), "--seeds is 'a'")
     _fails(gjax('reproduce', 'iaat', '--seeds=1,1'), "--seeds is '1,1'; allowed: each seed once")
-    _fails(gjax('reproduce', 'iat'), "no study 'iat'", 'known: generate_to_adapt, iaat')
+    _fails(gjax('reproduce', 'iat'), "no study 'iat'", 'known: flow_robustness, generate_to_adapt, iaat')
 
 
 def test_import_is_light_and_starts_no_backend():

@@ -62,7 +62,7 @@ def test_every_shipped_study_is_coherent(path):
 
 
 def test_unknown_study_and_scale():
-    with pytest.raises(RunError, match="no study 'iat'; known: generate_to_adapt, iaat"):
+    with pytest.raises(RunError, match="no study 'iat'; known: flow_robustness, generate_to_adapt, iaat"):
         studies.load_study('iat')
     with pytest.raises(RunError, match=r'README\.md has no section <!-- iaat paper -->'):
         studies.reproduce('iaat', scale='paper', update_readme=True)
