@@ -1,11 +1,23 @@
 """The study of flows under attack: clean, adversarial and hybrid training of GLOW and RealNVP."""
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gjax import data
+from gjax.attacks import linear_flow
+from gjax.losses import bits_per_dim
 from gjax.train import plots
-from gjax.train.logging import read_arrays, read_metrics
+from gjax.train.logging import read_arrays, read_json, read_metrics
 from gjax.train.study import Claim, Run, Study, collect
 
 TRAININGS = ('clean', 'adversarial', 'hybrid')
 NETS = ('glow', 'realnvp')
+LINEAR_EPS = 0.5  # l2, about that of 8/255 in every pixel of 16 x 16
+LINEAR = {
+    'linear_clean': {'method.adversarial_weight': 0.0},
+    **{f'linear_adversarial_{eps}': {'method.eps': eps} for eps in (0.1, 0.25, 0.5)},
+}
 ROWS = tuple(f'{net}_{training}' for net in NETS for training in TRAININGS)
 
 
@@ -30,17 +42,55 @@ def derive(directories):
     return found
 
 
+def theory(train, test, train_radii, eps: float) -> list[tuple[float, float]]:
+    """(clean, attacked) bits per dimension of test images under the linear flows that are robust at these radii, in closed
+    form: `robust_covariance` of the training images' moments, attacked by `sample_perturbation` of length eps.
+
+    Args:
+      train, test: uint8 images [N, H, W, C], taken at the middle of their dequantisation noise, whose variance is added.
+    """
+    size = train[0].size
+    train, test = (jnp.asarray((images.reshape(-1, size) + 0.5) / 256, jnp.float32) for images in (train, test))
+    noise = jnp.eye(size) / 12 / 256**2
+    mean, covariance = linear_flow.maximum_likelihood(train)
+    eps = eps * 255 / 256  # of dequantised images
+
+    @jax.jit
+    def point(radius):
+        fitted = linear_flow.robust_covariance(covariance + noise, radius)
+        blur = 0.5 * jnp.trace(jnp.linalg.solve(fitted, noise))  # what the noise adds to the mean NLL
+        moved = test + linear_flow.sample_perturbation(test, mean, fitted, eps)
+        return [bits_per_dim(linear_flow.gaussian_nll(x, mean, fitted).mean() + blur, size) for x in (test, moved)]
+
+    return [tuple(float(value) for value in point(radius)) for radius in train_radii]
+
+
+def _linear(directories):
+    """The trade-off of linear flows: closed form and trained."""
+    points = {}
+    for run in LINEAR:
+        metrics = [result['metrics'] for result in collect({run: directories[run]})[run].values()]
+        points[run] = [(own['bits_per_dim'], own['attacked_bits_per_dim']) for own in metrics]
+    config = read_json(next(iter(directories['linear_clean'].values())) / 'config.json')
+    dataset = data.from_config(config['data'], config['seed'])
+    images = [np.asarray(split.read(np.arange(len(split))).images) for split in (dataset.train, dataset.test)]
+    line = theory(*images, LINEAR_EPS * np.array([0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1, 1.5, 2]), LINEAR_EPS)
+    return plots.trade_off(line, points)
+
+
 def figures(directories):
     """Bits per dimension against eps and over training of all runs; of each network's clean and hybrid flow the images
     before and after the attacks, samples, and histograms.
     """
-    results = {run: list(seeds.values()) for run, seeds in collect(directories).items()}
-    lines = {run: [read_metrics(d / 'metrics.jsonl') for d in seeds.values()] for run, seeds in directories.items()}
+    results = {run: list(seeds.values()) for run, seeds in collect(directories).items() if run in ROWS}
+    lines = {run: [read_metrics(d / 'metrics.jsonl') for d in directories[run].values()] for run in results}
     drawn = {
         'bits_against_eps.png': plots.bits_against_eps(results),
         'training_curves.png': plots.training_curves(lines, ('bits_per_dim', 'attacked_bits_per_dim')),
     }
-    for run in [run for run in directories if run.split('_')[1] in ('clean', 'hybrid')]:
+    if all(run in directories for run in LINEAR):
+        drawn['linear_trade_off.png'] = _linear(directories)
+    for run in [run for run in ROWS if run in directories and run.split('_')[1] in ('clean', 'hybrid')]:
         arrays = read_arrays(next(iter(directories[run].values())) / 'images.npz')
         drawn[f'{run}_images.png'] = plots.attacked_images(arrays)
         drawn[f'{run}_histogram.png'] = plots.bits_histogram(arrays)
@@ -59,7 +109,10 @@ def note(config):
 
 
 def _runs(file):
-    return [Run(f'{net}_{training}', f'{file}:{training},{net}') for net in NETS for training in TRAININGS]
+    runs = [Run(f'{net}_{training}', f'{file}:{training},{net}') for net in NETS for training in TRAININGS]
+    shared = {'method.attack_norm': 'l2', 'evaluation.norm': 'l2', 'evaluation.eps': LINEAR_EPS}
+    shared |= {'evaluation.curve': (), 'evaluation.ood': ()}
+    return [*runs, *(Run(run, f'{file}:adversarial,linear_flow', shared | own) for run, own in LINEAR.items())]
 
 
 def _claims():
@@ -129,7 +182,7 @@ def _claims():
 STUDY = Study(
     name='flow_robustness',
     runs={'mini': _runs('digits.py')},
-    rows=ROWS,
+    rows=(*ROWS, *LINEAR),
     claims=_claims(),
     columns={
         'bits_per_dim': 'bits per dimension',

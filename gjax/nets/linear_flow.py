@@ -12,7 +12,8 @@ from jax import lax
 
 
 class LinearFlow(nn.Module):
-    """z = L (x - mu), L lower triangular with a positive diagonal: A = L^-1. Images [B, H, W, C] to latents [B, H W C] and,
+    """z = exp(d) * (I + L) (x - mu), L strictly lower triangular: A is its inverse, and L are regressions of every pixel on
+    those before it, of order 1 however narrow the data. Images [B, H, W, C] to latents [B, H W C] and,
     with `inverse`, back; and log-determinants [B]. It begins with the first batch's mean and spread of every pixel; always
     float32.
     """
@@ -26,7 +27,7 @@ class LinearFlow(nn.Module):
         mean = self.param('mean', lambda _: jnp.mean(x, axis=0))
         log_diagonal = self.param('log_diagonal', lambda _: -jnp.log(jnp.std(x, axis=0) + 1e-2))
         lower = self.param('lower', nn.initializers.zeros_init(), (size, size))
-        whiten = jnp.tril(lower, -1) + jnp.diag(jnp.exp(log_diagonal))
+        whiten = jnp.exp(log_diagonal)[:, None] * (jnp.tril(lower, -1) + jnp.eye(size))
         log_det = jnp.full(len(x), jnp.sum(log_diagonal))
         if inverse:
             images = jax.scipy.linalg.solve_triangular(whiten, inputs.T, lower=True).T + mean[None]
@@ -37,4 +38,5 @@ class LinearFlow(nn.Module):
 def linear_flow_params(mean, covariance):
     """The parameters with which `LinearFlow` is N(mean [D], covariance [D, D])."""
     whiten = jnp.linalg.inv(jnp.linalg.cholesky(covariance))
-    return {'mean': mean, 'log_diagonal': jnp.log(jnp.diagonal(whiten)), 'lower': jnp.tril(whiten, -1)}
+    diagonal = jnp.diagonal(whiten)
+    return {'mean': mean, 'log_diagonal': jnp.log(diagonal), 'lower': jnp.tril(whiten / diagonal[:, None], -1)}

@@ -331,6 +331,22 @@ def bits_against_eps(results: dict[str, list[dict]]):
     return figure
 
 
+def trade_off(line, points: dict[str, list[tuple[float, float]]]):
+    """Attacked against clean bits per dimension: a theory's line, and what was trained, a point a seed.
+
+    Args:
+      line: [(clean, attacked)].
+      points: per run name, (clean, attacked) of each seed.
+    """
+    figure, (axis,) = _axes()
+    axis.plot(*np.asarray(line).T, color='black', lw=1, marker='.', ms=4, label='robust fits, closed form')
+    for (color, _, marker), (run, seeds) in zip(_styles(), points.items(), strict=False):
+        axis.scatter(*np.asarray(seeds).T, color=color, s=30, marker=marker, label=_label(run))
+    axis.set(xlabel='bits per dimension, clean', ylabel='attacked', yscale='log')
+    _legend([axis])
+    return figure
+
+
 def bits_histogram(arrays: dict[str, np.ndarray]):
     """How the bits per dimension of test images and of other sets spread, those before and after the attack.
 

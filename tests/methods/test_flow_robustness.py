@@ -85,8 +85,8 @@ def _fitted(points, **options):
     state = jax.jit(flow.init)(jax.random.key(0), batch)
     state = jax.jit(lambda s: jax.lax.fori_loop(0, steps, lambda i, s: flow.step(s, batch)[0], s))(state)
     params = state.params[PLAYER]
-    whiten = np.linalg.inv(np.tril(params['lower'], -1) + np.diag(np.exp(params['log_diagonal'])))
-    return np.asarray(params['mean']), whiten @ whiten.T
+    root = np.linalg.inv(np.diag(np.exp(params['log_diagonal'])) @ (np.tril(params['lower'], -1) + np.eye(4)))
+    return np.asarray(params['mean']), root @ root.T
 
 
 def _points(count: int = 512):
@@ -272,6 +272,21 @@ def test_figures(scored):
     (line,) = plots.bits_against_eps(results).axes[0].get_lines()
     np.testing.assert_allclose(line.get_ydata(), [2.0, 8.0])
     np.testing.assert_allclose(line.get_xdata(), [0, 8], atol=0.01)
+
+
+def test_theory_line_of_the_study():
+    """The covariance of dequantised images, its robust fits and the optimal attack on test images, beside the network."""
+    rng = np.random.default_rng(0)
+    train, test = (np.round(255 * _points(count)).astype(np.uint8).reshape(-1, *SHAPE) for count in (400, 50))
+    module = configs.load_module(configs.experiments_dir() / 'flow_robustness/study.py')
+    line = module.theory(train, test, (0.0, 0.1), 0.05)
+    (clean, attacked), (robust_clean, robust_attacked) = line
+    assert clean < robust_clean < robust_attacked < attacked
+    mean, covariance = maximum_likelihood(jnp.asarray((train.reshape(-1, 4) + 0.5) / 256, jnp.float32))
+    covariance += jnp.eye(4) / 12 / 256**2
+    noisy = jnp.asarray((test + rng.uniform(size=(200, *test.shape))).reshape(-1, 4) / 256, jnp.float32)
+    expected = float(losses.bits_per_dim(gaussian_nll(noisy, mean, covariance), 4).mean())
+    np.testing.assert_allclose(clean, expected, atol=0.01)
 
 
 def test_derived_numbers_of_the_study(tmp_path):
