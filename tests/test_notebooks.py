@@ -10,6 +10,19 @@ from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / 'colab').glob('*.ipynb'))
 SMALL = {
+    'flow_robustness': {
+        'data.examples': '256',
+        'data.image_size': '8',
+        'train.total_epochs': '2',
+        'train.eval_every_epochs': '1',
+        'net.depth': '1',
+        'net.hidden': '4',
+        'method.attack_steps': '1',
+        'evaluation.steps': '2',
+        'evaluation.draws': '1',
+        'evaluation.curve': '(0.01,)',
+        'evaluation.ood_examples': '20',
+    },
     'generate_to_adapt': {
         'train.total_steps': '20',
         'train.eval_every_steps': '10',
@@ -54,7 +67,7 @@ SMALL = {
 }
 
 
-SLOW = ('generate_to_adapt', 'lottery_tickets')
+SLOW = ('flow_robustness', 'generate_to_adapt', 'lottery_tickets')
 RUN = [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem in SLOW)) for path in NOTEBOOKS]
 
 
