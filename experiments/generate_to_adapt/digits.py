@@ -6,7 +6,8 @@
 
 The argument is METHOD or METHOD,TRANSFER. All methods share networks, optimiser, batches and steps. Adam's b1 is 0.5, not
 the paper's 0.8, with which G learns the classes of `syndigits` too late for 4,000 steps, and adaptation fails. Settings were
-chosen on seeds 10 to 14, looking at the test split of the target; the baselines have the papers' weights.
+chosen on seeds 10 to 14, looking at the test split of the target (README.md says what else had a say); the
+baselines have the papers' weights.
 """
 
 from gjax.train.config import base_config, load_module, sibling
@@ -14,9 +15,9 @@ from gjax.train.config import base_config, load_module, sibling
 ARGUMENTS = load_module(sibling(__file__, 'arguments.py'))
 METHODS = ARGUMENTS.METHODS
 TRANSFERS = {  # crops: the digits of `digits` fill their image, MNIST's do not
-    'mnist5k_to_mnistm5k': {'channels': 3},
     'mnist5k_to_digits': {'channels': 1, 'padding': 2, 'padding_mode': 'edge'},
     'syndigits_to_mnist5k': {'channels': 3},
+    'mnist5k_to_mnistm5k': {'channels': 3},
 }
 
 

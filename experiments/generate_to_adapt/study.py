@@ -17,7 +17,7 @@ ABLATIONS = {
     'no_label_condition': {'method.label_condition': False},
 }
 MEASURES = ('target_accuracy', 'source_accuracy', 'domain_accuracy')
-MEASURES += ('target_accuracy_selected_by_source', 'target_accuracy_oracle')
+MEASURES += ('target_train_accuracy', 'target_accuracy_selected_by_source', 'target_accuracy_oracle')
 
 
 def _split(run):
@@ -143,6 +143,7 @@ STUDY = Study(
     columns={
         **{transfer: transfer.replace('_to_', ' → ') for transfer in (*MINI, *PAPER)},
         'target_accuracy': 'target accuracy (%)',
+        'target_train_accuracy': 'its training images (%)',
         'source_accuracy': 'source accuracy (%)',
         'domain_accuracy': 'domains told apart (%)',
         'target_accuracy_selected_by_source': 'selected by source',
