@@ -45,7 +45,7 @@ def _config(**sections):
 @pytest.mark.parametrize('name', methods.METHODS)
 def test_defaults_build_every_method(name):
     net = 'dcgan' if name in ('autoencoder', 'gan', 'lottery_tickets', 'early_bird') else 'small_cnn'
-    net = 'gta_digits' if methods.domains(name) else net
+    net = 'gta_digits' if methods.domains(name) else 'realnvp' if name == 'flow_robustness' else net
     config = _config(method={'name': name}, net={'name': net})
     completed = {section: values | config[section] for section, values in methods.defaults(config).items()}
     built = methods.build(completed, INFO)
