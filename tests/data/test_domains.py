@@ -36,7 +36,7 @@ def test_sets_on_disk_are_converted_when_read(tmp_path):
 
 
 def _config(**overrides):
-    config = configs.load('generate_to_adapt/digits.py:source_only', overrides)
+    config = configs.load('generate_to_adapt/digits.py:source_only,mnist5k_to_mnistm5k', overrides)
     return config
 
 
@@ -98,7 +98,7 @@ def test_batches_of_both_domains_are_functions_of_seed_and_step(streaming, meshe
     index = batches[1]['target']['index']
     np.testing.assert_allclose(batches[1]['target']['image'], train.images[index] / np.float32(255), atol=1e-6)
     assert len(set(index)) == 40
-    labelled = Run(configs.load('generate_to_adapt/digits.py:target_only', options), meshes[1])
+    labelled = Run(configs.load('generate_to_adapt/digits.py:target_only,mnist5k_to_mnistm5k', options), meshes[1])
     with labelled.feed.chunks(0, [1]) as sources:
         batch = labelled.feed.begin(next(iter(sources)), np.int32(0), 1)(0, np.int32(0))
     assert 'label' in batch['target']

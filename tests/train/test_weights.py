@@ -157,7 +157,7 @@ def test_a_run_begins_with_weights_from_a_file(tmp_path):
         arrays |= {f'{norm}.{k}': np.asarray(v) for k, v in (('running_mean', stats['mean']), ('running_var', stats['var']))}
     np.savez(tmp_path / 'w.npz', **arrays)
     overrides = {'net.name': 'gta_resnet50', 'net.weights': f'{tmp_path}/w.npz', 'net.blocks': (1, 2), 'net.width': 8}
-    spec = 'generate_to_adapt/digits.py:source_only'
+    spec = 'generate_to_adapt/digits.py:source_only,mnist5k_to_mnistm5k'
     run = Run(configs.load(spec, overrides | {'method.ema': 0.5}))
     state = run.init()
     for tree in (state.params['embedding'], state.memory['ema']['embedding']):
