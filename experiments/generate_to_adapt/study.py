@@ -143,7 +143,7 @@ STUDY = Study(
     columns={
         **{transfer: transfer.replace('_to_', ' → ') for transfer in (*MINI, *PAPER)},
         'target_accuracy': 'target accuracy (%)',
-        'target_train_accuracy': 'its training images (%)',
+        'target_train_accuracy': 'target training images (%)',
         'source_accuracy': 'source accuracy (%)',
         'domain_accuracy': 'domains told apart (%)',
         'target_accuracy_selected_by_source': 'selected by source',
