@@ -16,7 +16,10 @@ from tests.nets.test_flows import images_of, moved
 
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')
-    distrax = pytest.importorskip('distrax', reason='distrax is not installed (pip install distrax)')
+    try:
+        import distrax
+    except Exception as error:  # what it is built on follows JAX at a distance, and then fails in its own ways
+        pytest.skip(f'no distrax to compare with: {error}', allow_module_level=True)
 
 SHAPE = (4, 4, 2)
 
