@@ -19,7 +19,7 @@ from tests.contract.cases import CASES as ALL_CASES
 from tests.contract.cases import FLOWS, L2, tiny_config
 from tests.contract.several import examples_of_steps
 
-# Flows do not end within minutes here on several processes; why is not known yet (issue 6).
+# Flows were not seen on several processes yet (issue 6).
 CASES = {name: options for name, options in ALL_CASES.items() if name not in FLOWS}
 
 
