@@ -26,27 +26,18 @@ def expected_nll(nll_fn, *, rng, draws: int = 1):
     return expected
 
 
-def _attack(nll, images, eps, objective, *, rng, steps, step_size, step_schedule, **options):
-    """`pgd` whose steps by default add up to 2.5 eps: enough to cross the ball."""
+def _attack(nll_fn, images, eps, objective, *, rng, steps, step_size, draws, step_schedule, **options):
+    """`pgd` on the expected NLL, by default in steps that add up to 2.5 eps: enough to cross the ball. Returns both."""
+    noise_rng, start_rng = jax.random.split(rng)
+    nll = expected_nll(nll_fn, rng=noise_rng, draws=draws)
     if step_size is None:
         step_size = 2.5 * jnp.asarray(eps, images.dtype) / float(step_scales(step_schedule, steps).sum())
     options |= {'steps': steps, 'step_size': step_size, 'step_schedule': step_schedule}
-    return pgd(nll, images, None, eps, rng=rng, objective=objective, **options)
+    return pgd(nll, images, None, eps, rng=start_rng, objective=objective, **options), nll
 
 
 def raise_nll(
-    nll_fn,
-    images,
-    eps,
-    *,
-    rng,
-    steps: int = 20,
-    step_size=None,
-    norm: str = 'linf',
-    draws: int = 1,
-    random_start: bool = True,
-    restarts: int = 1,
-    step_schedule: str = 'constant',
+    nll_fn, images, eps, *, rng, steps: int = 20, step_size=None, draws: int = 1, step_schedule='constant', **options
 ):
     """The in-distribution attack: max of E_u NLL(x + delta) over |delta| <= eps, by `pgd`.
 
@@ -57,7 +48,7 @@ def raise_nll(
       rng: key of the noise and of the random start.
       step_size: by default so that the steps add up to 2.5 eps.
       draws: of the noise.
-      The rest as in `pgd`.
+      The rest, and options (norm, random_start, restarts), as in `pgd`.
 
     Returns:
       [B, H, W, C] in [0, 1] within eps of `images`. Of several restarts the one with the highest NLL; one whose NLL is not
@@ -70,20 +61,8 @@ def raise_nll(
     def objective(nll, _):
         return jnp.where(jnp.isfinite(nll), nll, jnp.inf)
 
-    noise_rng, start_rng = jax.random.split(rng)
-    return _attack(
-        expected_nll(nll_fn, rng=noise_rng, draws=draws),
-        images,
-        eps,
-        objective,
-        rng=start_rng,
-        steps=steps,
-        step_size=step_size,
-        norm=norm,
-        random_start=random_start,
-        restarts=restarts,
-        step_schedule=step_schedule,
-    )
+    options |= {'steps': steps, 'step_size': step_size, 'draws': draws, 'step_schedule': step_schedule}
+    return _attack(nll_fn, images, eps, objective, rng=rng, **options)[0]
 
 
 def lower_nll(
@@ -95,11 +74,9 @@ def lower_nll(
     level=-jnp.inf,
     steps: int = 20,
     step_size=None,
-    norm: str = 'linf',
     draws: int = 1,
-    random_start: bool = True,
-    restarts: int = 1,
-    step_schedule: str = 'constant',
+    step_schedule='constant',
+    **options,
 ):
     """The out-of-distribution attack: min of max(E_u NLL(x + delta), level) over |delta| <= eps, by `pgd`.
 
@@ -116,20 +93,7 @@ def lower_nll(
     def objective(nll, _):
         return jnp.where(jnp.isfinite(nll), -jnp.maximum(nll, level), -jnp.inf)
 
-    noise_rng, start_rng = jax.random.split(rng)
-    nll = expected_nll(nll_fn, rng=noise_rng, draws=draws)
-    found = _attack(
-        nll,
-        images,
-        eps,
-        objective,
-        rng=start_rng,
-        steps=steps,
-        step_size=step_size,
-        norm=norm,
-        random_start=random_start,
-        restarts=restarts,
-        step_schedule=step_schedule,
-    )
+    options |= {'steps': steps, 'step_size': step_size, 'draws': draws, 'step_schedule': step_schedule}
+    found, nll = _attack(nll_fn, images, eps, objective, rng=rng, **options)
     finite = jnp.isfinite(nll(found)).reshape((-1,) + (1,) * (images.ndim - 1))
     return jnp.where(finite, found, images)

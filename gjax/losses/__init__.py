@@ -12,7 +12,7 @@ from gjax.losses.domain import (
 from gjax.losses.flow import bits_per_dim, dequantise, nats, standard_normal_nll
 from gjax.losses.gan import GAN_LOSSES, GANLoss, clip_weights, gradient_penalty
 from gjax.losses.mixup import mixup
-from gjax.losses.vae import bernoulli_nll, gaussian_kl, negative_elbo, sample_gaussian, squared_error
+from gjax.losses.vae import bernoulli_nll, gaussian_kl, negative_elbo, sample_gaussian, squared_error, sum_per_example
 
 __all__ = [
     'GAN_LOSSES',
@@ -39,4 +39,5 @@ __all__ = [
     'sample_gaussian',
     'squared_error',
     'standard_normal_nll',
+    'sum_per_example',
 ]

@@ -4,13 +4,14 @@ import jax
 import jax.numpy as jnp
 
 
-def _per_example(values):
+def sum_per_example(values):
+    """[B, ...] to [B]."""
     return jnp.sum(values.reshape(values.shape[0], -1), axis=-1)
 
 
 def squared_error(reconstruction, images):
     """sum over pixels of (reconstruction - image)^2, [B]; both [B, ...] in [0, 1]."""
-    return _per_example((reconstruction - images) ** 2)
+    return sum_per_example((reconstruction - images) ** 2)
 
 
 def bernoulli_nll(logits, images):
@@ -20,7 +21,7 @@ def bernoulli_nll(logits, images):
       logits: [B, ...], unbounded.
       images: [B, ...] in [0, 1], read as probabilities.
     """
-    return _per_example(jax.nn.softplus(logits) - images * logits)
+    return sum_per_example(jax.nn.softplus(logits) - images * logits)
 
 
 def gaussian_kl(mean, log_variance):

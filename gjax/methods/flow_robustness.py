@@ -1,6 +1,7 @@
 """Flows whose likelihood is attacked, and trained to withstand it (Pope, Balaji & Feizi 2020, arXiv:1911.08654)."""
 
 import dataclasses
+import itertools
 from functools import partial
 from typing import Any, ClassVar
 
@@ -127,9 +128,9 @@ class FlowRobustness:
         """The in-distribution attack of training at this step's radius."""
         since = state.step - round(self.clean_epochs * self.info.steps_per_epoch)
         scale = ramp(since, self.eps_warmup_epochs * self.info.steps_per_epoch)
-        eps, step_size = self.eps * scale, (self.step_size or 2.5 * self.eps / self.attack_steps) * scale
+        step_size = self.step_size * scale if self.step_size else None
         options = {'steps': self.attack_steps, 'step_size': step_size, 'norm': self.attack_norm}
-        return attacks.raise_nll(partial(self.nll, state), images, eps, rng=rng, **options)
+        return attacks.raise_nll(partial(self.nll, state), images, self.eps * scale, rng=rng, **options)
 
     def _clean(self, state, images, rng):
         """(images, weights of their losses) of a clean step."""
@@ -220,20 +221,19 @@ class FlowRobustness:
         """
         concluded = {}
 
-        def conclude(name, value, broken):
-            if not name.split('_at_')[0].endswith('adds'):
-                concluded[f'{name}_non_finite'] = broken
+        def add(name, kind, i=..., counted=True):
+            value, broken = (np.asarray(means[key])[i].item() for key in (kind, f'{kind}_non_finite'))
             if broken < 1:
                 concluded[name] = value / (1 - broken)
+            if counted:
+                concluded[f'{name}_non_finite'] = broken
 
-        conclude('bits_per_dim', means['clean'], means['clean_non_finite'])
-        for kind in ('attacked', 'noise'):
-            for stem, name in ((kind, f'{kind}_bits_per_dim'), (f'{kind}_adds', f'{kind}_adds')):
-                for eps, value, broken in zip(self.radii, means[stem], means[f'{stem}_non_finite'], strict=True):
-                    if eps == self.evaluation.eps:
-                        conclude(name, value, broken)
-                    if eps in self.evaluation.curve:
-                        conclude(f'{name}_at_{eps:.4f}', value, broken)
+        add('bits_per_dim', 'clean')
+        for i, eps in enumerate(self.radii):
+            own = [''] * (eps == self.evaluation.eps) + [f'_at_{eps:.4f}'] * (eps in self.evaluation.curve)
+            for kind, suffix in itertools.product(('attacked', 'noise'), own):
+                add(f'{kind}_bits_per_dim{suffix}', kind, i)
+                add(f'{kind}_adds{suffix}', f'{kind}_adds', i, counted=False)
         return concluded
 
     def describe_example(self, state, batch):

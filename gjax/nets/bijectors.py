@@ -4,6 +4,7 @@
 Only the networks inside couplings compute in another dtype, if told to.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -12,14 +13,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from gjax.losses import sum_per_example
 from gjax.nets.layers import Conv
 
 LOGIT_ALPHA = 0.05  # how far from 0 and 1 the logit's arguments stay (Dinh et al. 2017, section 4.1)
-
-
-def sum_per_example(values):
-    """[B, ...] to [B]."""
-    return jnp.sum(values.reshape(len(values), -1), axis=1)
 
 
 def bounded(raw, bound: float):
@@ -44,6 +41,23 @@ def unsqueeze(features):
     batch, height, width, channels = features.shape
     blocks = features.reshape(batch, height, width, 2, 2, channels // 4)
     return blocks.transpose(0, 1, 3, 2, 4, 5).reshape(batch, 2 * height, 2 * width, channels // 4)
+
+
+class Squeeze(nn.Module):
+    """`squeeze` as a bijection, of log-determinant 0."""
+
+    @nn.compact
+    def __call__(self, inputs, *, inverse: bool = False):
+        return (unsqueeze if inverse else squeeze)(inputs), jnp.zeros(len(inputs))
+
+
+def chained(bijections, inputs, *, inverse: bool = False):
+    """Bijections one after the other, or undone in the other order: outputs and the sum of the log-determinants."""
+    outputs, total = inputs, jnp.zeros(len(inputs))
+    for bijection in reversed(bijections) if inverse else bijections:
+        outputs, log_det = bijection(outputs, inverse=inverse)
+        total += log_det
+    return outputs, total
 
 
 def to_pixels(images, *, logit: bool, inverse: bool = False):
@@ -263,36 +277,30 @@ def multi_scale(inputs, levels, splits, image_shape, *, logit: bool, last_squeez
     Returns:
       (latents [B, H W C] or images, log-determinants [B]). What was factored out first comes first.
     """
+
+    def split_off(split, values, condition):
+        if split is None:
+            return values, jnp.zeros(len(values))
+        return split(values, condition, inverse=inverse)
+
+    if not inverse:
+        (x, total), latents = to_pixels(inputs, logit=logit), []
+        for level, split in zip(levels[:-1], splits, strict=True):
+            x, log_det = level(x)
+            x, out = jnp.split(x, 2, axis=-1)
+            out, split_log_det = split_off(split, out, x)
+            total += log_det + split_log_det
+            latents.append(out)
+        x, log_det = levels[-1](x)
+        return jnp.concatenate([z.reshape(len(z), -1) for z in (*latents, x)], axis=1), total + log_det
     height, width, channels = image_shape
-    if inverse:
-        sizes = [height * width * channels // 2 ** (i + 1) for i in range(len(splits))]
-        ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
-        *factored, x = jnp.split(inputs, ends, axis=1)
-        depth = len(splits)
-        halved, depth_last = depth + last_squeezed, depth + 2 * last_squeezed
-        x = x.reshape(len(x), height >> halved, width >> halved, channels << depth_last)
-        total = jnp.zeros(len(x))
-        for level in reversed(range(len(levels))):
-            if level < depth:
-                out = factored[level].reshape(x.shape)
-                if splits[level] is not None:
-                    out, log_det = splits[level](out, x, inverse=True)
-                    total += log_det
-                x = jnp.concatenate([x, out], axis=-1)
-            x, log_det = levels[level](x, inverse=True)
-            total += log_det
-        images, log_det = to_pixels(x, logit=logit, inverse=True)
-        return images, total + log_det
-    x, total = to_pixels(inputs, logit=logit)
-    latents = []
-    for level, split in zip(levels, [*splits, None], strict=True):
-        x, log_det = level(x)
-        total += log_det
-        if len(latents) == len(splits):
-            break
-        x, out = jnp.split(x, 2, axis=-1)
-        if split is not None:
-            out, log_det = split(out, x)
-            total += log_det
-        latents.append(out)
-    return jnp.concatenate([z.reshape(len(z), -1) for z in (*latents, x)], axis=1), total
+    sizes = [height * width * channels >> i + 1 for i in range(len(splits))]
+    *latents, x = jnp.split(inputs, list(itertools.accumulate(sizes)), axis=1)
+    halved = len(splits) + last_squeezed
+    x, total = levels[-1](x.reshape(len(x), height >> halved, width >> halved, -1), inverse=True)
+    for level, split, out in reversed(list(zip(levels[:-1], splits, latents, strict=True))):
+        out, split_log_det = split_off(split, out.reshape(x.shape), x)
+        x, log_det = level(jnp.concatenate([x, out], axis=-1), inverse=True)
+        total += log_det + split_log_det
+    images, log_det = to_pixels(x, logit=logit, inverse=True)
+    return images, total + log_det

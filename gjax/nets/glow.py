@@ -14,11 +14,11 @@ from gjax.nets.bijectors import (
     ConditionalGaussian,
     InvertibleConv,
     Repeated,
+    Squeeze,
     ZeroConv,
+    chained,
     check_sides,
     multi_scale,
-    squeeze,
-    unsqueeze,
 )
 from gjax.nets.layers import Conv
 
@@ -52,12 +52,7 @@ class GlowStep(nn.Module):
     @nn.compact
     def __call__(self, inputs, *, inverse: bool = False):
         network = partial(GlowNetwork, hidden=self.hidden, dtype=self.dtype)
-        steps = [ActNorm(), InvertibleConv(), AffineCoupling(network, self.bound)]
-        x, total = inputs, jnp.zeros(len(inputs))
-        for step in reversed(steps) if inverse else steps:
-            x, log_det = step(x, inverse=inverse)
-            total += log_det
-        return x, total
+        return chained([ActNorm(), InvertibleConv(), AffineCoupling(network, self.bound)], inputs, inverse=inverse)
 
 
 class GlowLevel(nn.Module):
@@ -71,11 +66,8 @@ class GlowLevel(nn.Module):
 
     @nn.compact
     def __call__(self, inputs, *, inverse: bool = False):
-        steps = Repeated(partial(GlowStep, self.hidden, self.bound, self.dtype, parent=None), self.depth, self.remat)
-        if inverse:
-            outputs, log_det = steps(inputs, inverse=True)
-            return unsqueeze(outputs), log_det
-        return steps(squeeze(inputs))
+        step = partial(GlowStep, self.hidden, self.bound, self.dtype, parent=None)
+        return chained([Squeeze(), Repeated(step, self.depth, self.remat)], inputs, inverse=inverse)
 
 
 class Glow(nn.Module):
@@ -102,12 +94,5 @@ class Glow(nn.Module):
     def __call__(self, inputs, *, inverse: bool = False):
         levels = [GlowLevel(self.depth, self.hidden, self.bound, self.remat, self.dtype) for _ in range(self.levels)]
         splits = [ConditionalGaussian(self.bound) for _ in range(self.levels - 1)]
-        return multi_scale(
-            inputs,
-            levels,
-            splits,
-            self.image_shape,
-            logit=self.logit,
-            last_squeezed=True,
-            inverse=inverse,
-        )
+        options = {'logit': self.logit, 'last_squeezed': True, 'inverse': inverse}
+        return multi_scale(inputs, levels, splits, self.image_shape, **options)

@@ -10,11 +10,11 @@ from gjax.nets.bijectors import (
     ActNorm,
     AffineCoupling,
     CheckerboardCoupling,
+    Squeeze,
     ZeroConv,
+    chained,
     check_sides,
     multi_scale,
-    squeeze,
-    unsqueeze,
 )
 from gjax.nets.layers import Conv
 
@@ -56,22 +56,12 @@ class RealNVPLevel(nn.Module):
     @nn.compact
     def __call__(self, inputs, *, inverse: bool = False):
         network = partial(ResidualNetwork, hidden=self.hidden, blocks=self.blocks, dtype=self.dtype)
-        before = [CheckerboardCoupling(network, self.bound, i % 2) for i in range(4 if self.last else 3)]
-        after = [] if self.last else [AffineCoupling(network, self.bound, bool(i % 2)) for i in range(3)]
-        before, after = ([step for coupling in part for step in (coupling, ActNorm())] for part in (before, after))
-        x, total = inputs, jnp.zeros(len(inputs))
-
-        def run(steps, x, total):
-            for step in reversed(steps) if inverse else steps:
-                x, log_det = step(x, inverse=inverse)
-                total += log_det
-            return x, total
-
-        if inverse:
-            x, total = run(after, x, total)
-            return run(before, x if self.last else unsqueeze(x), total)
-        x, total = run(before, x, total)
-        return run(after, x if self.last else squeeze(x), total)
+        couplings = [CheckerboardCoupling(network, self.bound, i % 2) for i in range(4 if self.last else 3)]
+        steps = [step for coupling in couplings for step in (coupling, ActNorm())]
+        if not self.last:
+            couplings = [AffineCoupling(network, self.bound, bool(i % 2)) for i in range(3)]
+            steps += [Squeeze(), *(step for coupling in couplings for step in (coupling, ActNorm()))]
+        return chained(steps, inputs, inverse=inverse)
 
 
 class RealNVP(nn.Module):
@@ -101,12 +91,5 @@ class RealNVP(nn.Module):
             for i in range(self.levels)
         ]
         splits = [None] * (self.levels - 1)
-        return multi_scale(
-            inputs,
-            levels,
-            splits,
-            self.image_shape,
-            logit=self.logit,
-            last_squeezed=False,
-            inverse=inverse,
-        )
+        options = {'logit': self.logit, 'last_squeezed': False, 'inverse': inverse}
+        return multi_scale(inputs, levels, splits, self.image_shape, **options)

@@ -121,8 +121,8 @@ class LikelihoodScores:
         found, measured = self._all(state), {}
         typical = _finite(self._own(state, 'train', images=False)['bits'])
         typical = typical.mean() if len(typical) else 0.0
-        own = _finite(found['test']['bits'])
-        median = np.median(own) if len(own) else -np.inf
+        likely = _finite(found['test']['bits'])
+        median = np.median(likely) if len(likely) else -np.inf
 
         def scores(of):
             bits = np.where(np.isfinite(of['bits']), of['bits'], np.finfo(np.float32).max)

@@ -15,12 +15,8 @@ from gjax.train.devices import data_mesh
 from gjax.train.logging import read_metrics
 from gjax.train.loop import train_and_evaluate
 from gjax.train.run import Run
-from tests.contract.cases import CASES as ALL_CASES
-from tests.contract.cases import FLOWS, L2, tiny_config
+from tests.contract.cases import CASES, L2, tiny_config
 from tests.contract.several import examples_of_steps
-
-# Flows were not seen on several processes yet (issue 6).
-CASES = {name: options for name, options in ALL_CASES.items() if name not in FLOWS}
 
 
 def _several(count, data, out, streaming, cases):
