@@ -20,8 +20,8 @@ F, C = 'embedding', 'classifier'
 
 @dataclasses.dataclass(frozen=True)
 class AdaptationEvaluation:
-    """probe_examples: on how many embeddings of each domain the linear domain classifier is fitted, and tested, after
-    training; 0 for none. pictures: of how many images embeddings and generated images are kept for figures.
+    """probe_examples: on how many embeddings of each domain the linear domain classifier is fitted, and tested, at every
+    evaluation; 0 for none. pictures: of how many images embeddings and generated images are kept for figures.
     """
 
     probe_examples: int = 2000

@@ -40,6 +40,11 @@ class DomainScores:
         ]
         return metrics.told_apart(*splits)
 
+    def follow(self, state) -> dict[str, float]:
+        """What tells during training whether it works: `measure`, and the accuracy on the target by class."""
+        concluded = self._run.method.conclude(self._run.evaluate(state, final=True))
+        return self.measure(state) | {name: value for name, value in concluded.items() if '_class_' in name}
+
     def pictures(self, state) -> dict[str, np.ndarray]:
         """'DOMAIN_embedding', 'DOMAIN_label' and 'DOMAIN_prediction' of test images, for figures."""
         count, shown = self._run.config.evaluation.pictures, {}

@@ -218,7 +218,7 @@ def _train_and_evaluate(run: Run, chain: Chain, workdir: Path, checkpoints: Chec
             log.write(step, timings, **shared, **means)
             if run.eval_every and (step % run.eval_every == 0 or last):
                 begun = time.monotonic()
-                values = run.evaluate(state) | run.summarize(state)
+                values = run.evaluate(state) | run.summarize(state) | (scores.follow(state) if run.domains else {})
                 log.write(step, **shared, **{f'test/{name}': value for name, value in values.items()})
                 _keep_arrays(workdir / 'snapshots' / f'{step:08d}.npz', scores.snapshot(state) if scores else {})
                 evaluated += time.monotonic() - begun

@@ -7,7 +7,7 @@ import pytest
 
 from gjax.metrics import told_apart
 from gjax.train import config as configs
-from gjax.train.logging import read_arrays
+from gjax.train.logging import read_arrays, read_metrics
 from gjax.train.loop import train_and_evaluate
 
 RNG = np.random.default_rng(0)
@@ -66,6 +66,15 @@ def test_a_run_says_how_far_the_domains_met(runs):
         shown = read_arrays(seeds[0] / 'images.npz')
         for domain in ('source', 'target'):
             assert len(shown[f'{domain}_embedding']) == len(shown[f'{domain}_label']) == len(shown[f'{domain}_prediction'])
+    for seeds in runs.values():  # and at every evaluation, as at the end
+        lines = [line for line in read_metrics(seeds[0] / 'metrics.jsonl') if 'test/target_accuracy' in line]
+        assert [line['step'] for line in lines] == [2, 4]
+        metrics = json.loads((seeds[0] / 'results.json').read_text())['metrics']
+        names = [name for name in metrics if '_class_' in name]
+        assert len(names) == 11
+        for name in ('domain_accuracy', 'proxy_a_distance', *names):
+            assert lines[-1][f'test/{name}'] == metrics[name]
+            assert f'test/{name}' in lines[0]
     snapshots = sorted((runs['generate_to_adapt/mnist5k_to_digits'][0] / 'snapshots').glob('*.npz'))
     assert [int(path.stem) for path in snapshots] == [2, 4]
     arrays = read_arrays(snapshots[0])
