@@ -1,9 +1,10 @@
-"""Flows under attack at mini scale: small GLOW or RealNVP on MNIST's digits, trained clean, adversarially, or on both.
+"""Flows under attack at mini scale: small GLOW or RealNVP on digits of 16 pixels, trained clean, adversarially, or on both.
 
   gjax train --config=experiments/flow_robustness/digits.py --workdir=runs/flow              hybrid training of GLOW
   gjax train --config=experiments/flow_robustness/digits.py:clean,realnvp --workdir=runs/realnvp
 
-The argument is TRAINING or TRAINING,NET.
+The argument is TRAINING or TRAINING,NET or TRAINING,NET,DATA. DATA mnistm5k are MNIST-M's digits on photographs, in grey:
+a density over MNIST's black backgrounds gives no images of other sets a chance, one over textures does.
 """
 
 from gjax.train.config import base_config, load_module, sibling
@@ -12,22 +13,23 @@ ARGUMENTS = load_module(sibling(__file__, 'arguments.py'))
 METHODS = ARGUMENTS.METHODS
 NETS = {
     'glow': {'levels': 2, 'depth': 6, 'hidden': 48},
-    'realnvp': {'levels': 2, 'hidden': 24, 'blocks': 2},
+    'realnvp': {'levels': 2, 'hidden': 16, 'blocks': 1},
     'linear_flow': {},
 }
+OOD = {'mnist5k': ('digits', 'noise'), 'mnistm5k': ('syndigits', 'mnist5k')}
 
 
 def get_config(arg='hybrid'):
-    training, net = ARGUMENTS.parse(arg, NETS)
+    training, net, name = ARGUMENTS.parse(arg, NETS, OOD)
     config = base_config()
-    config.experiment = f'flow_robustness/digits {net}'
-    config.data.update(name='mnist5k', image_size=16)
-    config.train.update(batch_size=64, eval_batch_size=250, total_epochs=24, eval_every_epochs=4, checkpoint_every_epochs=8)
+    config.experiment = f'flow_robustness/{name} {net}'
+    config.data.update(name=name, image_size=16, channels=1)
+    config.train.update(batch_size=64, eval_batch_size=250, total_epochs=12, eval_every_epochs=3, checkpoint_every_epochs=6)
     config.train.steps_per_call = 16
     config.net = {'name': net, **NETS[net]}
     config.optimizer.update(name='adam', learning_rate=1e-3, schedule='cosine', warmup_epochs=1)
     config.method = {'name': 'flow_robustness', 'adversarial_weight': ARGUMENTS.WEIGHTS[training]}
     config.method.update(eps=8 / 255, attack_steps=5)
-    config.evaluation.update(eps=8 / 255, steps=20, draws=4, curve=tuple(n / 255 for n in (1, 2, 4, 8, 16)))
-    config.evaluation.update(ood=('digits', 'noise'), ood_eps=16 / 255, ood_examples=500)
+    config.evaluation.update(eps=8 / 255, steps=20, curve=tuple(n / 255 for n in (1, 2, 4, 8)))
+    config.evaluation.update(ood=OOD[name], ood_eps=16 / 255, ood_steps=100, ood_examples=250)
     return config

@@ -26,7 +26,8 @@ class LikelihoodEvaluation:
     up to 2.5 eps. draws: of the dequantisation noise over which the attacker averages, and the measurement, over others.
     curve: more radii. quick_steps: PGD steps of evaluations during training. ood: names of data sets of another
     distribution, or 'noise' (uniform pixels), ood_examples of each at most, which `lower_nll` brings down to a quantile of
-    the test images, ood_quantile, within ood_eps (0: eps). pictures: how many images are kept for figures.
+    the test images, ood_quantile, within ood_eps (0: eps) in ood_steps (0: steps). pictures: how many images are kept for
+    figures.
     """
 
     norm: str = 'linf'
@@ -38,13 +39,14 @@ class LikelihoodEvaluation:
     quick_steps: int = 5
     ood: tuple = ()
     ood_eps: float = 0.0
+    ood_steps: int = 0
     ood_quantile: float = 0.25
     ood_examples: int = 1000
     pictures: int = 32
 
     def __post_init__(self):
         check_norm('evaluation.norm', self.norm)
-        for name in ('eps', 'ood_eps', 'pictures'):
+        for name in ('eps', 'ood_eps', 'ood_steps', 'pictures'):
             positive(f'evaluation.{name}', getattr(self, name))
         for name in ('steps', 'restarts', 'draws', 'quick_steps', 'ood_examples'):
             positive(f'evaluation.{name}', getattr(self, name), zero=False)

@@ -88,6 +88,7 @@ class LikelihoodScores:
         nll, options = partial(method.nll, state), test.options()
         if level:
             eps, options['level'] = test.ood_eps or test.eps, nats(level[0], method.dimensions)
+            options['steps'] = test.ood_steps or test.steps
             found = attacks.lower_nll(nll, images, eps, rng=attack_rng, **options)
         else:
             found = attacks.raise_nll(nll, images, test.eps, rng=attack_rng, **options)

@@ -2,6 +2,7 @@
 detection against counting.
 """
 
+import copy
 import dataclasses
 import zlib
 
@@ -291,14 +292,18 @@ def test_theory_line_of_the_study():
 
 def test_derived_numbers_of_the_study(tmp_path):
     directories = {}
-    for name, clean, attack in (('glow_clean', 2.0, 10.0), ('glow_hybrid', 2.1, 4.0)):
+    rows = (('glow_clean', 2.0, 10.0, 0.1), ('glow_hybrid', 2.1, 4.0, 0.2), ('glow_clean_textures', 4.0, 12.0, 0.95))
+    for name, clean, attack, likely in (*rows, ('realnvp_clean', 2.0, 10.0, 0.3)):
         directories[name] = {0: tmp_path / name}
         directories[name][0].mkdir()
-        values = {'bits_per_dim': clean, 'attacked_adds': attack, 'noise_adds': 0.5}
+        values = {'bits_per_dim': clean, 'attacked_adds': attack, 'noise_adds': 0.5, 'attacked_ood_below_median': likely}
         content = {'experiment': '', 'method': '', 'seed': 0, 'step': 1, 'selection': '', 'metrics': values}
         write_json(directories[name][0] / 'results.json', content)
     rows = studies.load_study('flow_robustness').derive(directories)
-    assert rows['glow_clean'][0] == {'attack_minus_5_noise': 7.5}
+    assert rows['glow_clean'][0] == {'attack_minus_5_noise': 7.5, 'others_made_likely': 0.95}
+    assert rows['realnvp_clean'][0]['others_made_likely'] == 0.3  # its own, without a row of textures
+    assert rows['glow_clean_textures'][0] == {'attack_minus_5_noise': 9.5}
+    assert 'others_made_likely' not in rows['glow_hybrid'][0]
     np.testing.assert_allclose(rows['glow_hybrid'][0]['clean_cost'], 0.05)
     np.testing.assert_allclose(rows['glow_hybrid'][0]['increase_left'], 0.4)
 
@@ -361,3 +366,19 @@ def test_glow_of_cifar10_fits_a_gpu():
         assert 44e6 < sum(leaf.size for leaf in jax.tree.leaves(state.params)) < 45e6  # the released model has 44 million
         compiled = jax.jit(glow.step).lower(state, batch).compile({'xla_backend_optimization_level': 0})
         assert compiled.memory_analysis().temp_size_in_bytes < most * 2**30
+
+
+@pytest.mark.parametrize('ood_steps', [0, 1])
+def test_the_attack_on_other_sets_has_its_own_number_of_steps(scored, ood_steps):
+    config = copy.deepcopy(scored[0].config)
+    config.evaluation.update(steps=7, ood_steps=ood_steps, ood=('noise',), ood_examples=4, pictures=0)
+    run, taken = Run(config), []
+
+    def lower_nll(nll_fn, images, eps, **options):
+        taken.append(options['steps'])
+        return images
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('gjax.attacks.lower_nll', lower_nll)
+        LikelihoodScores(run).measure(scored[1])
+    assert set(taken) == {ood_steps or 7}
