@@ -70,6 +70,11 @@ def _version(package: str) -> str | None:
         return None
 
 
+def cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+
+
 def machine() -> dict:
     """Processor, cores, memory, devices, date, versions, and the load: how many processes want a core by now."""
     from gjax.train.logging import provenance
@@ -79,7 +84,7 @@ def machine() -> dict:
     versions = {name: record['versions'][name] for name in ('gjax', 'python')} | {p: _version(p) for p in packages}
     return {
         'processor': _processor(),
-        'cores': len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count(),
+        'cores': cores(),
         'memory_gib': round(os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30, 1),
         'load_average': round(os.getloadavg()[0], 2),
         'devices': record['devices'],

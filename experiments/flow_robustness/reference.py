@@ -54,7 +54,7 @@ def train(config, seed: int) -> float:
     optimizer = torch.optim.Adam(flow.parameters(), lr=config.optimizer.learning_rate)
 
     def rate(step):
-        return step / warmup if step < warmup else 0.5 + 0.5 * math.cos(math.pi * (step - warmup) / (total - warmup))
+        return step / warmup if step < warmup else 0.5 + 0.5 * math.cos(math.pi * (step - warmup) / max(total - warmup, 1))
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
 

@@ -1,0 +1,347 @@
+"""Training steps, data and augmentation included, beside plain PyTorch's of the same networks, batches and optimisers.
+
+gjax's side is the engine's compiled loop over a set in memory. PyTorch's (torch_steps.py) is checked first: from the same
+weights, on the same batch and noise, the losses of two steps are the same.
+"""
+
+import contextlib
+import dataclasses
+import math
+import statistics
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.benchmarks import measure, torch_modes
+from experiments.benchmarks.peer import Peer
+from gjax import data
+from gjax.train import config as configs
+from gjax.train.errors import RunError
+from gjax.train.run import Run
+
+TOLERANCE = 1e-4  # relative, between the losses of the two
+PEAK_SIZE = 1024  # of the square matrices whose product is the peak
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """title: in the table. config: changes of the base config. kind, sizes: of the torch peer ('' for none).
+    checked: steps whose losses are compared.
+    """
+
+    title: str
+    config: dict
+    kind: str = ''
+    sizes: dict = dataclasses.field(default_factory=dict)
+    checked: int = 2
+
+
+ADAM = {'optimizer.name': 'adam', 'optimizer.learning_rate': 2e-4, 'optimizer.b1': 0.5, 'optimizer.b2': 0.999}
+SGD = {'optimizer.learning_rate': 0.1, 'optimizer.momentum': 0.9, 'optimizer.weight_decay': 5e-4}
+PADDED = {'data.padding': 4, 'data.flip': True}
+ATTACK = {'method.eps': 8 / 255, 'method.step_size': 2 / 255, 'method.attack_steps': 10}
+DIGITS = {'widths': (64, 64, 128), 'pool_last': False, 'hidden': (128,)}
+SMALL_WRN = {'net.name': 'wide_resnet', 'net.depth': 10, 'net.width': 2, 'train.batch_size': 64}
+CIFAR = {'mean': (125.3 / 255, 123.0 / 255, 113.9 / 255), 'std': (63.0 / 255, 62.1 / 255, 66.7 / 255)}
+WRN_SIZES = {'blocks': (1, 1, 1), 'width': 32, 'stem': 16, **CIFAR}
+WORKS = {
+    'lenet': Work(
+        'LeNet, 28 px',
+        {
+            'method.name': 'source_only',
+            'net.name': 'gta_digits',
+            'net.widths': (32, 48),
+            'net.pool_last': True,
+            'net.hidden': (100, 100),
+            'data.image_size': 28,
+            'train.batch_size': 128,
+            **ADAM,
+        },
+        'source_only',
+        {'widths': (32, 48), 'pool_last': True, 'hidden': (100, 100)},
+    ),
+    'gta': Work(
+        'Generate To Adapt, digits, 32 px',
+        {
+            'method.name': 'generate_to_adapt',
+            'net.name': 'gta_digits',
+            'net.pool_last': False,
+            'train.batch_size': 128,
+            **{f'net.{key}': value for key, value in DIGITS.items()},
+            **ADAM,
+        },
+        'generate_to_adapt',
+        {
+            **DIGITS,
+            'noise': 512,
+            'generator_width': 64,
+            'discriminator_width': 64,
+            'class_weight': 0.1,
+            'domain_weight': 0.03,
+        },
+        checked=1,  # Adam makes rounding of biases that do not matter as large as any step
+    ),
+    'dcgan': Work(
+        'DCGAN, 32 px',
+        {'method.name': 'gan', 'net.name': 'dcgan', 'net.trunk_norm': 'batch', 'train.batch_size': 64, **ADAM},
+        'gan',
+        {'net': 'dcgan', 'latent': 128, 'widths': (128, 256, 512), 'loss': 'non_saturating'},
+    ),
+    'sngan': Work(
+        'SNGAN, 32 px',
+        {'method.name': 'gan', 'method.loss': 'hinge', 'net.name': 'resnet_gan', 'train.batch_size': 64, **ADAM},
+        'gan',
+        {'net': 'resnet_gan', 'latent': 128, 'widths': (256,) * 3, 'trunk_widths': (128,) * 2, 'plain': 2, 'loss': 'hinge'},
+        checked=1,  # torch's power iteration takes the generator's turn too
+    ),
+    'resnet18': Work(
+        'pre-activation ResNet-18, 32 px, with crops and flips',
+        {'method.name': 'supervised', 'net.name': 'preact_resnet18', 'train.batch_size': 64, **SGD, **PADDED},
+        'resnet',
+        {'blocks': (2,) * 4, 'width': 64, 'stem': 64, 'mean': (0.5,) * 3, 'std': (0.5,) * 3, 'attack_steps': 0},
+    ),
+    'pgd10': Work(
+        'PGD-10 adversarial training, WRN-10-2',
+        {'method.name': 'adversarial_training', **SMALL_WRN, **SGD, **PADDED, **ATTACK},
+        'resnet',
+        {**WRN_SIZES, 'attack_steps': 10, 'eps': 8 / 255, 'step_size': 2 / 255},
+        checked=1,  # signs of gradients near zero
+    ),
+    'iaat': Work(
+        'IAAT, 10 steps, WRN-10-2',
+        {
+            'method.name': 'iaat',
+            **SMALL_WRN,
+            **SGD,
+            **PADDED,
+            'method.eps': 8 / 255,
+            'method.attack_steps': 10,
+            'method.min_step': 2 / 255,
+            'method.attack_batch_norm': 'eval',
+        },
+    ),
+}
+
+
+def add_options(parser) -> None:
+    parser.add_argument('--peer', default='', help=f'torch: measure PyTorch beside it, in {", ".join(torch_modes.MODES)}')
+    parser.add_argument('--works', default=','.join(WORKS), help='which of: %(default)s')
+    parser.add_argument('--modes', default=','.join(torch_modes.MODES), help="the peer's")
+    parser.add_argument('--seconds', type=float, default=4.0, help='of one measurement, about')
+    parser.add_argument('--repetitions', type=int, default=5, help='measurements of each, in turns')
+
+
+def build(work: Work, overrides: dict | None = None) -> Run:
+    """The run, on MNIST-M; of two domains the other one is syndigits."""
+    config = configs.base_config()
+    config.data.update(name='mnistm5k', image_size=32)
+    config.train.update(total_steps=1000, steps_per_call=25)
+    with config.unlocked():
+        for section, keys in _sections(work.config | (overrides or {})).items():
+            if 'name' in keys and section in ('net', 'method', 'optimizer'):
+                config[section] = {}
+            config[section].update(keys)
+        if work.kind in ('source_only', 'generate_to_adapt'):
+            config.data.target = 'syndigits'
+        configs.complete(config)
+    return Run(config)
+
+
+def _sections(flat: dict) -> dict:
+    nested = {}
+    for key, value in flat.items():
+        section, _, name = key.partition('.')
+        nested.setdefault(section, {})[name] = value
+    return nested
+
+
+def timer(run: Run, seconds: float):
+    """(milliseconds a step, compilation included once): a function of the first and the seconds of the second."""
+    count = run.steps_per_call
+    with run.feed.chunks(0, [count]) as sources:
+        source = next(iter(sources))
+    held, began = [run.init()], time.monotonic()
+
+    def steps(number: int) -> float:
+        started = time.monotonic()
+        held[0], metrics = run.train_call(held[0], source, run.augment_rng, jnp.int32(number))
+        jax.block_until_ready((held[0], metrics))
+        return (time.monotonic() - started) / number
+
+    steps(1)
+    compiled = time.monotonic() - began
+    number = max(1, min(count, round(seconds / max(steps(1), 1e-6))))
+    return (lambda: 1000 * steps(number)), compiled
+
+
+def matrix_peak() -> float:
+    """GFLOP/s of the product of two square float32 matrices, the best of several."""
+    a = jnp.ones((PEAK_SIZE, PEAK_SIZE)) / PEAK_SIZE
+    product = jax.jit(lambda a: a @ a)
+    product(a).block_until_ready()
+    best = math.inf
+    for _ in range(10):
+        started = time.monotonic()
+        for _ in range(5):
+            a = product(a)
+        a.block_until_ready()
+        best = min(best, (time.monotonic() - started) / 5)
+    return 2 * PEAK_SIZE**3 / best / 1e9
+
+
+def sizes_of(run: Run, work: Work) -> dict:
+    """What the peer is built from."""
+    side, _, channels = run.info.image_shape
+    spec = run.config.optimizer
+    optimizer = {'rate': spec.learning_rate, 'b1': spec.get('b1', 0.9), 'b2': spec.get('b2', 0.999)}
+    optimizer['decay'] = spec.get('weight_decay', 0.0)
+    own = {'side': side, 'channels': channels, 'classes': run.info.num_classes, 'optimizer': optimizer}
+    pair = work.kind == 'generate_to_adapt'
+    own |= {'rows': run.config.train.batch_size * (1 + pair), 'padding': run.config.data.padding}
+    return own | work.sizes
+
+
+def draws_of(run: Run, work: Work, state) -> list[np.ndarray]:
+    """The random numbers of the method's next step, as it draws them."""
+    rng, count = state.step_rng(), run.config.train.batch_size
+    if work.kind == 'generate_to_adapt':
+        return [np.asarray(jax.random.normal(key, (count, run.method.net.noise))) for key in jax.random.split(rng)]
+    if work.kind == 'gan':
+        keys = [jax.random.split(key)[0] if i == 0 else key for i, key in enumerate(jax.random.split(rng))]
+        return [np.asarray(jax.random.normal(key, (count, run.method.net.latent))) for key in keys]
+    if work.sizes.get('attack_steps'):
+        eps = work.sizes['eps']
+        shape = (count, *run.info.image_shape)
+        return [np.asarray(eps * jax.random.uniform(rng, shape, jnp.float32, -1.0, 1.0))]
+    return []
+
+
+def converged(stats, params):
+    """Batch statistics whose power iterations have ended: the two sides take half a step each before or after the other."""
+    if not isinstance(stats, dict):
+        return stats
+    new = {}
+    for key, value in stats.items():
+        if key.startswith('SpectralNorm'):
+            new[key] = dict(value)
+            for name in (name for name in value if name.endswith('/kernel/u')):
+                kernel = params[name.split('/')[0]]['kernel']
+                right = np.linalg.svd(kernel.reshape(-1, kernel.shape[-1]), full_matrices=False)[2]
+                new[key][name] = jnp.asarray(right[:1])
+        else:
+            new[key] = converged(value, params.get(key, {}))
+    return new
+
+
+def first_steps(run: Run, work: Work):
+    """(variables, images, labels, draws, losses) of the first steps, on one batch: what the peer must do again."""
+    count = run.config.train.batch_size
+    state, labels = run.init(), np.arange(count) % run.info.num_classes
+    state = state.replace(batch_stats=converged(state.batch_stats, jax.device_get(state.params)))
+    images = np.random.default_rng(0).uniform(size=(2, count, *run.info.image_shape)).astype(np.float32)
+    batch = {'image': jnp.asarray(images[0]), 'label': jnp.asarray(labels, jnp.int32), 'index': jnp.arange(count)}
+    if run.domains:
+        batch = {'source': batch, 'target': {'image': jnp.asarray(images[1]), 'index': jnp.arange(count)}}
+    variables = {player: jax.device_get((state.params[player], state.batch_stats[player])) for player in state.params}
+    found, draws, step = [], [], jax.jit(run.method.step)
+    for _ in range(work.checked):
+        draws.append(draws_of(run, work, state))
+        state, metrics = step(state, batch)
+        found.append({name[5:]: float(value) for name, value in metrics.items() if name.startswith('loss/')})
+    if work.kind == 'generate_to_adapt':
+        images, labels = images.reshape(-1, *images.shape[2:]), np.tile(labels, 2)
+    else:
+        images = images[0]
+    return variables, images, labels, draws, found
+
+
+def check(peer: Peer, run: Run, work: Work, threads: int) -> float:
+    """Prepares the peer; the largest relative difference between the losses, RunError where it is above TOLERANCE."""
+    variables, images, labels, draws, ours = first_steps(run, work)
+    dataset = data.from_config(run.config.data.to_dict(), 0)
+    train = dataset.train.read(np.arange(len(dataset.train)))
+    examples = np.asarray(train.images), np.asarray(train.labels)
+    peer.call('prepare', work.kind, sizes_of(run, work), variables, *examples, threads)
+    theirs, largest = peer.call('losses', images, labels, draws), 0.0
+    for own, other in zip(ours, theirs, strict=True):
+        for player, value in other.items():
+            largest = max(largest, abs(own[player] - value) / max(1.0, abs(own[player])))
+    if largest > TOLERANCE:
+        raise RunError(f'{work.title}: the losses of the two sides differ by {largest:.1e}: {ours} and {theirs}')
+    return largest
+
+
+def measured(name: str, peer: Peer | None, modes, seconds: float, repetitions: int, overrides=None) -> dict:
+    """One row: milliseconds of every repetition, of gjax and of the peer's modes."""
+    work = WORKS[name]
+    run, threads = (
+        build(work, overrides),
+        measure.cores(),
+    )
+    row = {'work': name, 'title': work.title, 'batch': run.config.train.batch_size, 'flops': run.step_flops()}
+    visit, row['compile_seconds'] = timer(run, seconds)
+    visits = {'gjax': visit}
+    if peer is not None and work.kind:
+        row['difference'] = check(peer, run, work, threads)
+        for mode in modes:
+            once = peer.call('milliseconds', mode, 2)  # compiles
+            once = peer.call('milliseconds', mode, 1)
+            steps = max(1, round(1000 * seconds / once))
+            visits[mode] = lambda mode=mode, steps=steps: peer.call('milliseconds', mode, steps)
+    values = measure.interleaved(list(visits.values()), repetitions, name)
+    return row | {'milliseconds': dict(zip(visits, values, strict=True))}
+
+
+def run(arguments) -> dict:
+    works, modes = arguments.works.split(','), arguments.modes.split(',')
+    for option, given, known in (('works', works, WORKS), ('modes', modes, torch_modes.MODES)):
+        for name in given:
+            if name not in known:
+                raise RunError(f'--{option} has {name!r}; known: {", ".join(known)}')
+    if arguments.peer not in ('', 'torch'):
+        raise RunError(f'--peer is {arguments.peer!r}; known: torch')
+    if arguments.seconds <= 0 or arguments.repetitions < 1:
+        raise RunError(f'--seconds is {arguments.seconds}, --repetitions {arguments.repetitions}; allowed: > 0, >= 1')
+    peer = Peer('torch', 'experiments.benchmarks.torch_steps') if arguments.peer else None
+    results = {'machine': measure.machine(), 'peak_gflops': matrix_peak(), 'steps': []}
+    with peer or contextlib.nullcontext():
+        for name in works:
+            results['steps'].append(measured(name, peer, modes, arguments.seconds, arguments.repetitions))
+    return results
+
+
+def best_mode(row: dict) -> str:
+    """The peer's fastest mode by the median; '' without a peer."""
+    others = {mode: statistics.median(values) for mode, values in row['milliseconds'].items() if mode != 'gjax'}
+    return min(others, key=others.get, default='')
+
+
+def text(results: dict) -> str:
+    """Markdown."""
+    rows, peak = [], results['peak_gflops']
+    modes = [mode for mode in torch_modes.MODES if any(mode in row['milliseconds'] for row in results['steps'])]
+    for row in results['steps']:
+        times, best = row['milliseconds'], best_mode(row)
+        middle = statistics.median(times['gjax'])
+        cells = [
+            f'{row["title"]}, batch {row["batch"]}',
+            measure.shown(times['gjax'], 1),
+            f'{1000 * row["batch"] / middle:,.0f}',
+        ]
+        cells += [measure.shown(times[mode], 1) if mode in times else '' for mode in modes]
+        if best:
+            pairs = zip(times['gjax'], times[best], strict=True)
+            cells.append(measure.shown([own / other for own, other in pairs], 2))
+        elif modes:
+            cells.append('')
+        share = row['flops'] / (middle / 1000) / 1e9 / peak
+        rows.append([*cells, f'{100 * share:.0f}' if row['flops'] else '', f'{row["compile_seconds"]:.1f}'])
+    columns = ['training step', 'gjax (ms)', 'images/s', *(f'torch {mode} (ms)' for mode in modes)]
+    columns += ['gjax / best torch'] * bool(modes) + ['share of the matrix peak (%)', 'to the first step (s)']
+    count = len(results['steps'][0]['milliseconds']['gjax'])
+    return (
+        f'{measure.machine_line(results["machine"])}\nMedian (least - most) of {count} repetitions; float32; the peak, of a '
+        f'product of matrices of {PEAK_SIZE} rows, is {peak:,.0f} GFLOP/s.\n\n{measure.table(columns, rows)}'
+    )

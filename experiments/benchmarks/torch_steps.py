@@ -1,0 +1,516 @@
+"""Training steps as a good PyTorch user would write them: the peers of the `steps` suite. Runs in a process of its own.
+
+Modules carry the names of gjax's Flax modules, so that `load` finds its parameters; images are NCHW.
+"""
+
+import itertools
+import time
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils import parametrizations, parametrize
+
+HELD = {}  # the work that this process holds
+
+
+def _tensor(array) -> torch.Tensor:
+    return torch.from_numpy(np.array(array))
+
+
+def _kernel(array, transposed: bool) -> torch.Tensor:
+    """HWIO to torch's layout: OIHW, or of a transposed convolution, whose taps gjax does not flip, IOHW."""
+    array = np.asarray(array)
+    if array.ndim == 2:
+        return _tensor(array.T)
+    return _tensor(array[::-1, ::-1].transpose(2, 3, 0, 1) if transposed else array.transpose(3, 2, 0, 1))
+
+
+def load(module: nn.Module, params: dict, stats: dict) -> None:
+    """Copies a Flax module's parameters, as nested dicts, to the torch module of the same names, and what its layers with
+    spectral normalisation remember.
+    """
+    for name, value in params.items():
+        own = getattr(module, name)
+        if 'BatchNorm' in name:
+            norm = value.get('BatchNorm_0', {})
+            for key, source in (('weight', 'scale'), ('bias', 'bias')):
+                if source in norm:
+                    getattr(own, key).data.copy_(_tensor(norm[source]))
+        elif 'kernel' in value:
+            normalised = parametrize.is_parametrized(own)
+            weight = own.parametrizations.weight.original if normalised else own.weight
+            weight.data.copy_(_kernel(value['kernel'], isinstance(own, nn.ConvTranspose2d)))
+            if normalised:
+                norm, u = own.parametrizations.weight[0], _tensor(_remembered(stats, f'{name}/kernel/u')[0])
+                norm._u.copy_(u)
+                norm._v.copy_(F.normalize(weight.data.flatten(1).T @ u, dim=0))
+            if 'bias' in value:
+                own.bias.data.copy_(_tensor(value['bias']))
+        else:
+            load(own, value, stats.get(name, {}))
+
+
+def _remembered(stats: dict, key: str):
+    """The vector of the spectral normalisation of a layer, in whichever wrapper."""
+    return next(wrapper[key] for wrapper in stats.values() if key in wrapper)
+
+
+def flat(features):
+    """[B, C, H, W] to [B, H W C], in the order of NHWC."""
+    return features.permute(0, 2, 3, 1).flatten(1)
+
+
+class GTAEmbedding(nn.Module):
+    def __init__(self, channels, widths, pool_last):
+        super().__init__()
+        self.pools = [i < len(widths) - 1 or pool_last for i in range(len(widths))]
+        for i, width in enumerate(widths):
+            setattr(self, f'Conv_{i}', nn.Conv2d(channels, width, 5))
+            channels = width
+
+    def forward(self, images):
+        x = (images - 0.44) / 0.19
+        for i, pool in enumerate(self.pools):
+            x = F.relu(getattr(self, f'Conv_{i}')(x))
+            x = F.max_pool2d(x, 2) if pool else x
+        return flat(x)
+
+
+class MLP(nn.Module):
+    def __init__(self, *sizes):
+        super().__init__()
+        self.count = len(sizes) - 1
+        for i, (size, out) in enumerate(itertools.pairwise(sizes)):
+            setattr(self, f'Dense_{i}', nn.Linear(size, out))
+
+    def forward(self, x):
+        for i in range(self.count):
+            x = getattr(self, f'Dense_{i}')(x)
+            x = F.relu(x) if i < self.count - 1 else x
+        return x
+
+
+class GTAGenerator(nn.Module):
+    def __init__(self, inputs, channels, width, stages):
+        super().__init__()
+        self.stages = stages
+        for i in range(stages):
+            out, first = width * 2 ** (stages - 1 - i), i == 0
+            layer = nn.ConvTranspose2d(inputs, out, 2 if first else 4, 2, 0 if first else 1, bias=False)
+            setattr(self, f'ConvTranspose_{i}', layer)
+            setattr(self, f'BatchNorm_{i}', nn.BatchNorm2d(out))
+            inputs = out
+        setattr(self, f'ConvTranspose_{stages}', nn.ConvTranspose2d(inputs, channels, 4, 2, 1))
+
+    def forward(self, conditions):
+        x = conditions[:, :, None, None]
+        for i in range(self.stages):
+            x = F.relu(getattr(self, f'BatchNorm_{i}')(getattr(self, f'ConvTranspose_{i}')(x)))
+        return torch.tanh(getattr(self, f'ConvTranspose_{self.stages}')(x))
+
+
+class GTADiscriminator(nn.Module):
+    def __init__(self, channels, classes, width, stages):
+        super().__init__()
+        self.pools = [2 if i < stages - 1 else 4 for i in range(stages)]
+        for i in range(stages):
+            out = width * (2**i if i < stages - 1 else 2)
+            setattr(self, f'Conv_{i}', nn.Conv2d(channels, out, 3, padding=1))
+            setattr(self, f'BatchNorm_{i}', nn.BatchNorm2d(out))
+            channels = out
+        self.real = nn.Linear(channels, 1)
+        setattr(self, 'class', nn.Linear(channels, classes))
+
+    def forward(self, x):
+        for i, pool in enumerate(self.pools):
+            x = F.leaky_relu(getattr(self, f'BatchNorm_{i}')(getattr(self, f'Conv_{i}')(x)), 0.2)
+            x = F.max_pool2d(x, pool)
+        features = flat(x)
+        return self.real(features)[:, 0], getattr(self, 'class')(features)
+
+
+class DCGANDecoder(nn.Module):
+    def __init__(self, latent, side, channels, widths):
+        super().__init__()
+        self.side, outs = side >> len(widths), [*widths[-2::-1], channels]
+        self.Dense_0 = nn.Linear(latent, self.side**2 * widths[-1], bias=False)
+        width = widths[-1]
+        self.count = len(outs)
+        for i, out in enumerate(outs):
+            setattr(self, f'BatchNorm_{i}', nn.BatchNorm2d(width))
+            setattr(self, f'ConvTranspose_{i}', nn.ConvTranspose2d(width, out, 4, 2, 1, bias=i == len(outs) - 1))
+            width = out
+
+    def forward(self, codes):
+        x = self.Dense_0(codes).unflatten(1, (self.side, self.side, -1)).permute(0, 3, 1, 2)
+        for i in range(self.count):
+            x = getattr(self, f'ConvTranspose_{i}')(F.relu(getattr(self, f'BatchNorm_{i}')(x)))
+        return torch.sigmoid(x)
+
+
+class DCGANTrunk(nn.Module):
+    def __init__(self, channels, widths):
+        super().__init__()
+        self.count = len(widths)
+        for i, width in enumerate(widths):
+            setattr(self, f'Conv_{i}', nn.Conv2d(channels, width, 4, 2, 1, bias=i == 0))
+            if i:
+                setattr(self, f'BatchNorm_{i - 1}', nn.BatchNorm2d(width))
+            channels = width
+
+    def forward(self, images):
+        x = 2 * images - 1
+        for i in range(self.count):
+            x = getattr(self, f'Conv_{i}')(x)
+            x = F.leaky_relu(getattr(self, f'BatchNorm_{i - 1}')(x) if i else x, 0.2)
+        return flat(x)
+
+
+def spectral(layer):
+    """The layer with its kernel divided by its largest singular value, one power iteration a pass."""
+    return parametrizations.spectral_norm(layer)
+
+
+class UpBlock(nn.Module):
+    def __init__(self, inputs, width):
+        super().__init__()
+        self.BatchNorm_0, self.BatchNorm_1 = nn.BatchNorm2d(inputs), nn.BatchNorm2d(width)
+        self.Conv_0, self.Conv_1 = nn.Conv2d(inputs, width, 3, padding=1), nn.Conv2d(width, width, 3, padding=1)
+        self.Conv_2 = nn.Conv2d(inputs, width, 1)
+
+    def forward(self, x):
+        out = self.Conv_0(F.interpolate(F.relu(self.BatchNorm_0(x)), scale_factor=2))
+        out = self.Conv_1(F.relu(self.BatchNorm_1(out)))
+        return out + self.Conv_2(F.interpolate(x, scale_factor=2))
+
+
+class ResNetDecoder(nn.Module):
+    def __init__(self, latent, side, channels, widths):
+        super().__init__()
+        self.side, self.count = side >> len(widths), len(widths)
+        self.Dense_0 = nn.Linear(latent, self.side**2 * widths[-1])
+        width = widths[-1]
+        for i, out in enumerate(widths[::-1]):
+            setattr(self, f'UpBlock_{i}', UpBlock(width, out))
+            width = out
+        self.BatchNorm_0, self.Conv_0 = nn.BatchNorm2d(width), nn.Conv2d(width, channels, 3, padding=1)
+
+    def forward(self, codes):
+        x = self.Dense_0(codes).unflatten(1, (self.side, self.side, -1)).permute(0, 3, 1, 2)
+        for i in range(self.count):
+            x = getattr(self, f'UpBlock_{i}')(x)
+        return torch.sigmoid(self.Conv_0(F.relu(self.BatchNorm_0(x))))
+
+
+class DownBlock(nn.Module):
+    def __init__(self, inputs, width, down, first):
+        super().__init__()
+        self.down, self.first = down, first
+        self.Conv_0 = spectral(nn.Conv2d(inputs, width, 3, padding=1))
+        self.Conv_1 = spectral(nn.Conv2d(width, width, 3, padding=1))
+        self.Conv_2 = spectral(nn.Conv2d(inputs, width, 1)) if first or down or inputs != width else None
+
+    def forward(self, x):
+        out = self.Conv_1(F.relu(self.Conv_0(x if self.first else F.relu(x))))
+        out = F.avg_pool2d(out, 2) if self.down else out
+        if self.first:
+            return out + self.Conv_2(F.avg_pool2d(x, 2) if self.down else x)
+        x = self.Conv_2(x) if self.Conv_2 is not None else x
+        return out + (F.avg_pool2d(x, 2) if self.down else x)
+
+
+class ResNetTrunk(nn.Module):
+    def __init__(self, channels, widths, plain):
+        super().__init__()
+        outs = [*widths, *[widths[-1]] * plain]
+        self.count = len(outs)
+        for i, out in enumerate(outs):
+            setattr(self, f'DownBlock_{i}', DownBlock(channels, out, i < len(widths), i == 0))
+            channels = out
+
+    def forward(self, images):
+        x = 2 * images - 1
+        for i in range(self.count):
+            x = getattr(self, f'DownBlock_{i}')(x)
+        return F.relu(x).sum((2, 3))
+
+
+class Headed(nn.Module):
+    def __init__(self, trunk, features, normalised):
+        super().__init__()
+        self.trunk, self.head = trunk, nn.Linear(features, 1)
+        if normalised:
+            spectral(self.head)
+
+    def forward(self, images):
+        return self.head(self.trunk(images))[:, 0]
+
+
+class PreActBlock(nn.Module):
+    def __init__(self, inputs, width, stride):
+        super().__init__()
+        self.BatchNorm_0, self.BatchNorm_1 = nn.BatchNorm2d(inputs), nn.BatchNorm2d(width)
+        self.changes = stride != 1 or inputs != width
+        layers = [nn.Conv2d(inputs, width, 1, stride, bias=False)] if self.changes else []
+        layers += [nn.Conv2d(inputs, width, 3, stride, 1, bias=False), nn.Conv2d(width, width, 3, 1, 1, bias=False)]
+        for i, layer in enumerate(layers):
+            setattr(self, f'Conv_{i}', layer)
+
+    def forward(self, x):
+        activated, first = F.relu(self.BatchNorm_0(x)), int(self.changes)
+        out = F.relu(self.BatchNorm_1(getattr(self, f'Conv_{first}')(activated)))
+        return getattr(self, f'Conv_{first + 1}')(out) + (self.Conv_0(activated) if self.changes else x)
+
+
+class PreActResNet(nn.Module):
+    """Of groups of so many blocks, each twice as wide as the one before, after a stem."""
+
+    def __init__(self, channels, classes, blocks, width, stem, mean, std):
+        super().__init__()
+        self.Conv_0 = nn.Conv2d(channels, stem, 3, padding=1, bias=False)
+        self.register_buffer('mean', torch.tensor(mean).reshape(1, -1, 1, 1))
+        self.register_buffer('std', torch.tensor(std).reshape(1, -1, 1, 1))
+        inputs, self.count = stem, sum(blocks)
+        shapes = [(width * 2**g, 2 if g and i == 0 else 1) for g, count in enumerate(blocks) for i in range(count)]
+        for i, (out, stride) in enumerate(shapes):
+            setattr(self, f'PreActBlock_{i}', PreActBlock(inputs, out, stride))
+            inputs = out
+        self.BatchNorm_0, self.Dense_0 = nn.BatchNorm2d(inputs), nn.Linear(inputs, classes)
+
+    def forward(self, images):
+        x = self.Conv_0((images - self.mean) / self.std)
+        for i in range(self.count):
+            x = getattr(self, f'PreActBlock_{i}')(x)
+        return self.Dense_0(F.relu(self.BatchNorm_0(x)).mean((2, 3)))
+
+
+def adam(module, options):
+    return torch.optim.Adam(module.parameters(), lr=options['rate'], betas=(options['b1'], options['b2']))
+
+
+def sgd(module, options):
+    return torch.optim.SGD(module.parameters(), lr=options['rate'], momentum=0.9, weight_decay=options['decay'])
+
+
+class Work:
+    """modules: by player. step(images, labels, draws) trains one step and gives the losses by player; draws: the random
+    numbers that gjax has drawn, or None for torch's own."""
+
+    def __init__(self, sizes: dict, modules: dict, optimizer):
+        self.sizes, self.modules = sizes, modules
+        self.optimizers = {player: optimizer(module, sizes['optimizer']) for player, module in modules.items()}
+
+    def noise(self, draws, number, shape):
+        return torch.randn(shape) if draws is None else draws[number]
+
+    def descend(self, loss, *players):
+        for player in players:
+            self.optimizers[player].zero_grad(set_to_none=True)
+        loss.backward()
+        for player in players:
+            self.optimizers[player].step()
+        return loss.detach()
+
+
+class Classification(Work):
+    """Cross-entropy, of attacked images if `attack_steps` says so (PGD from a uniform start)."""
+
+    def __init__(self, sizes, module):
+        super().__init__(sizes, {'classifier': module}, sgd)
+
+    def attack(self, images, labels, start):
+        own, module = self.sizes, self.modules['classifier'].eval()
+        eps = own['eps']
+        x = (images + start).clamp(0, 1)
+        for _ in range(own['attack_steps']):
+            x.requires_grad_()
+            (gradient,) = torch.autograd.grad(F.cross_entropy(module(x), labels, reduction='sum'), x)
+            x = x.detach() + own['step_size'] * gradient.sign()
+            x = torch.min(torch.max(x, images - eps), images + eps).clamp(0, 1)
+        module.train()
+        return x
+
+    def step(self, images, labels, draws):
+        if self.sizes['attack_steps']:
+            eps = self.sizes['eps']
+            start = torch.empty_like(images).uniform_(-eps, eps) if draws is None else draws[0]
+            images = self.attack(images, labels, start)
+        loss = F.cross_entropy(self.modules['classifier'](images), labels)
+        return {'classifier': self.descend(loss, 'classifier')}
+
+
+def resnet(sizes):
+    return Classification(
+        sizes, PreActResNet(*(sizes[k] for k in ('channels', 'classes', 'blocks', 'width', 'stem', 'mean', 'std')))
+    )
+
+
+def _embedding(sizes):
+    module = GTAEmbedding(sizes['channels'], sizes['widths'], sizes['pool_last'])
+    side = sizes['side']
+    with torch.no_grad():
+        features = module(torch.zeros(1, sizes['channels'], side, side)).shape[1]
+    return module, MLP(features, *sizes['hidden'], sizes['classes']), features
+
+
+class SourceOnly(Work):
+    def __init__(self, sizes):
+        embedding, classifier, _ = _embedding(sizes)
+        super().__init__(sizes, {'embedding': embedding, 'classifier': classifier}, adam)
+
+    def step(self, images, labels, draws):
+        logits = self.modules['classifier'](self.modules['embedding'](images))
+        loss = self.descend(F.cross_entropy(logits, labels), 'embedding', 'classifier')
+        return {'embedding': loss}
+
+
+class GenerateToAdapt(Work):
+    """One step of all four players; G's and F's gradients come from one pass, before either is stepped."""
+
+    def __init__(self, sizes):
+        embedding, classifier, features = _embedding(sizes)
+        stages = sizes['side'].bit_length() - 2
+        inputs = sizes['classes'] + 1 + features + sizes['noise']
+        modules = {
+            'embedding': embedding,
+            'classifier': classifier,
+            'generator': GTAGenerator(inputs, sizes['channels'], sizes['generator_width'], stages),
+            'discriminator': GTADiscriminator(sizes['channels'], sizes['classes'], sizes['discriminator_width'], stages),
+        }
+        super().__init__(sizes, modules, adam)
+
+    def step(self, images, labels, draws):
+        (s, t), own, bce = images.chunk(2), self.modules, F.binary_cross_entropy_with_logits
+        y, classes = labels[: len(s)], self.sizes['classes']
+        z = [self.noise(draws, i, (len(s), self.sizes['noise'])) for i in range(2)]
+        last = torch.full_like(y, classes)
+        f_s, f_t = own['embedding'](s), own['embedding'](t)
+        x_s = own['generator'](torch.cat([F.one_hot(y, classes + 1), f_s, z[0]], 1))
+        x_t = own['generator'](torch.cat([F.one_hot(last, classes + 1), f_t, z[1]], 1))
+        d = own['discriminator']
+        (p, q), (p_s, _), (p_t, _) = d(2 * s - 1), d(x_s.detach()), d(x_t.detach())
+        one, zero = torch.ones_like(p), torch.zeros_like(p)
+        loss_d = bce(p, one) + F.cross_entropy(q, y) + bce(p_s, zero) + bce(p_t, zero)
+        losses = {'discriminator': self.descend(loss_d, 'discriminator')}
+        d.requires_grad_(False)
+        (p_s, q_s), (p_t, _) = d(x_s), d(x_t)
+        class_s = F.cross_entropy(q_s, y)
+        loss_g = class_s + bce(p_s, one)
+        loss_c = F.cross_entropy(own['classifier'](f_s), y)
+        loss_f = loss_c + self.sizes['class_weight'] * class_s + self.sizes['domain_weight'] * bce(p_t, one)
+        parts = {'generator': loss_g, 'classifier': loss_c, 'embedding': loss_f}
+        for number, (player, loss) in enumerate(parts.items()):
+            parameters = list(own[player].parameters())
+            gradients = torch.autograd.grad(loss, parameters, retain_graph=number < 2)
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = gradient
+        for player, loss in parts.items():
+            self.optimizers[player].step()
+            losses[player] = loss.detach()
+        d.requires_grad_(True)
+        return losses
+
+
+class GAN(Work):
+    """The discriminator, then the generator on fakes of its own; 'non_saturating' or 'hinge'."""
+
+    def __init__(self, sizes):
+        side, channels, widths = sizes['side'], sizes['channels'], sizes['widths']
+        if sizes['net'] == 'dcgan':
+            decoder = DCGANDecoder(sizes['latent'], side, channels, widths)
+            trunk, features = DCGANTrunk(channels, widths), (side >> len(widths)) ** 2 * widths[-1]
+        else:
+            decoder = ResNetDecoder(sizes['latent'], side, channels, widths)
+            trunk, features = ResNetTrunk(channels, sizes['trunk_widths'], sizes['plain']), sizes['trunk_widths'][-1]
+        modules = {'generator': decoder, 'discriminator': Headed(trunk, features, sizes['net'] != 'dcgan')}
+        super().__init__(sizes, modules, adam)
+
+    def step(self, images, labels, draws):
+        own, shape, hinge = self.modules, (len(images), self.sizes['latent']), self.sizes['loss'] == 'hinge'
+        with torch.no_grad():
+            fake = own['generator'](self.noise(draws, 0, shape))
+        real_logits, fake_logits = own['discriminator'](images), own['discriminator'](fake)
+        if hinge:
+            loss = F.relu(1 - real_logits).mean() + F.relu(1 + fake_logits).mean()
+        else:
+            loss = F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
+        losses = {'discriminator': self.descend(loss, 'discriminator')}
+        own['discriminator'].requires_grad_(False)
+        logits = own['discriminator'](own['generator'](self.noise(draws, 1, shape)))
+        losses['generator'] = self.descend(-logits.mean() if hinge else F.softplus(-logits).mean(), 'generator')
+        own['discriminator'].requires_grad_(True)
+        return losses
+
+
+WORKS = {'resnet': resnet, 'source_only': SourceOnly, 'generate_to_adapt': GenerateToAdapt, 'gan': GAN}
+
+
+def prepare(kind: str, sizes: dict, variables: dict, images, labels, threads: int) -> None:
+    """Holds a work, its variables by player (parameters, batch statistics), and the training images, uint8 NHWC, that its
+    steps draw from.
+    """
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    HELD.update(kind=kind, sizes=sizes, variables=variables, works={}, labels=_tensor(labels).long())
+    HELD['images'] = _tensor(images).permute(0, 3, 1, 2).contiguous()
+
+
+def _work(mode: str) -> Work:
+    if mode not in HELD['works']:
+        work = WORKS[HELD['kind']](HELD['sizes'])
+        for player, (params, stats) in HELD['variables'].items():
+            load(work.modules[player], params, stats)
+            if mode == 'channels_last':
+                work.modules[player].to(memory_format=torch.channels_last)
+            elif mode == 'compile':
+                work.modules[player].compile()
+        HELD['works'][mode] = work
+    return HELD['works'][mode]
+
+
+def losses(images, labels, draws) -> list[dict]:
+    """The losses of two steps on these float images in NHWC, with these draws: of new modules each time."""
+    HELD['works'].pop('eager', None)
+    work = _work('eager')
+    images = _tensor(images).permute(0, 3, 1, 2).contiguous()
+    found = []
+    for own in draws:
+        own = [_tensor(d).permute(0, 3, 1, 2) if d.ndim == 4 else _tensor(d) for d in own]
+        found.append({player: float(loss) for player, loss in work.step(images, _tensor(labels).long(), own).items()})
+    HELD['works'].pop('eager')
+    return found
+
+
+def _batch(mode: str):
+    sizes, count = HELD['sizes'], len(HELD['images'])
+    rows = torch.randint(count, (sizes['rows'],))
+    images = HELD['images'][rows].float().div_(255)
+    if sizes['padding']:
+        images = _augmented(images, sizes['padding'])
+    if mode == 'channels_last':
+        images = images.contiguous(memory_format=torch.channels_last)
+    return images, HELD['labels'][rows]
+
+
+def _augmented(images, padding: int):
+    """Random crops after padding, and mirror images, each image its own."""
+    count, _, height, width = images.shape
+    padded = F.pad(images, (padding,) * 4, mode='reflect')
+    tops, lefts = torch.randint(2 * padding + 1, (2, count))
+    rows = (tops[:, None] + torch.arange(height))[:, None, :, None]
+    columns = torch.arange(width).expand(count, width)
+    columns = torch.where(torch.rand(count, 1) < 0.5, columns, width - 1 - columns)
+    columns = (lefts[:, None] + columns)[:, None, None, :]
+    index = torch.arange(count)[:, None, None, None], torch.arange(images.shape[1])[None, :, None, None], rows, columns
+    return padded[index]
+
+
+def milliseconds(mode: str, steps: int) -> float:
+    """Of one training step, its data and augmentation included: the mean over `steps`."""
+    work = _work(mode)
+    started = time.monotonic()
+    for _ in range(steps):
+        work.step(*_batch(mode), None)
+    return 1000 * (time.monotonic() - started) / steps

@@ -1,0 +1,17 @@
+"""The second implementation of GLOW trains on what ours is trained on."""
+
+import pytest
+
+from gjax.train import config as configs
+
+
+@pytest.mark.filterwarnings('ignore:torch.lu is deprecated:UserWarning')
+def test_it_trains():
+    pytest.importorskip('normflows', reason='the second implementation of GLOW')
+    reference = configs.load_module(configs.experiments_dir() / 'flow_robustness/reference.py')
+    bits = []
+    for epochs in (1, 4):
+        config = configs.load('flow_robustness/digits.py:clean,glow', {'data.examples': 640, 'train.total_epochs': epochs})
+        config.net.update(depth=1, hidden=4)
+        bits.append(reference.train(config, 0))
+    assert 0 < bits[1] < bits[0] < 8  # 8 is the uniform density's
