@@ -46,6 +46,7 @@ DIGITS = {'widths': (64, 64, 128), 'pool_last': False, 'hidden': (128,)}
 SMALL_WRN = {'net.name': 'wide_resnet', 'net.depth': 10, 'net.width': 2, 'train.batch_size': 64}
 CIFAR = {'mean': (125.3 / 255, 123.0 / 255, 113.9 / 255), 'std': (63.0 / 255, 62.1 / 255, 66.7 / 255)}
 WRN_SIZES = {'blocks': (1, 1, 1), 'width': 32, 'stem': 16, **CIFAR}
+GLOW = {'levels': 3, 'depth': 8, 'hidden': 128}
 WORKS = {
     'lenet': Work(
         'LeNet, 28 px',
@@ -108,6 +109,19 @@ WORKS = {
         'resnet',
         {**WRN_SIZES, 'attack_steps': 10, 'eps': 8 / 255, 'step_size': 2 / 255},
         checked=1,  # signs of gradients near zero
+    ),
+    'glow': Work(
+        'GLOW of 3 x 8 steps with 128 channels, 32 px',
+        {
+            'method.name': 'flow_robustness',
+            'method.adversarial_weight': 0.0,
+            'net.name': 'glow',
+            **{f'net.{key}': value for key, value in GLOW.items()},
+            'train.batch_size': 16,
+            **ADAM,
+        },
+        'flow',
+        GLOW,
     ),
     'iaat': Work(
         'IAAT, 10 steps, WRN-10-2',
@@ -211,6 +225,9 @@ def draws_of(run: Run, work: Work, state) -> list[np.ndarray]:
     if work.kind == 'gan':
         keys = [jax.random.split(key)[0] if i == 0 else key for i, key in enumerate(jax.random.split(rng))]
         return [np.asarray(jax.random.normal(key, (count, run.method.net.latent))) for key in keys]
+    if work.kind == 'flow':
+        key = jax.random.split(rng)[1]
+        return [np.asarray(jax.random.uniform(key, (count, *run.info.image_shape)))]
     if work.sizes.get('attack_steps'):
         eps = work.sizes['eps']
         shape = (count, *run.info.image_shape)
