@@ -238,6 +238,8 @@ class Run:
         batch = {'image': jax.ShapeDtypeStruct((size, *shape), jnp.float32)}
         batch |= {name: jax.ShapeDtypeStruct((size,), jnp.int32) for name in ('label', 'index')}
         state = jax.eval_shape(self.method.init, self.init_rng, self._example)
+        if self.domains:
+            batch = dict.fromkeys(self.domains, batch)
         analysis = jax.jit(self.method.step).lower(state, batch).cost_analysis() or {}
         return float(analysis.get('flops', 0.0))
 

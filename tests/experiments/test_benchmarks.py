@@ -1,5 +1,6 @@
 """The benchmarks (experiments/benchmarks) at tiny sizes: all lines are there, and both sides read the same pixels."""
 
+import dataclasses
 import importlib.util
 import shutil
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks import __main__ as command
-from experiments.benchmarks import content, data, masks, measure
+from experiments.benchmarks import content, data, growth, masks, measure, start, steps
 from experiments.benchmarks.peer import Peer
 from gjax.train import config
 from gjax.train.devices import data_mesh
@@ -127,11 +128,15 @@ def test_a_peer_that_is_not_installed_is_refused():
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        (['--suite=speed'], "--suite is 'speed'; known: data, masks"),
-        ([], "--suite is ''; known: data, masks"),
+        (['--suite=speed'], "--suite is 'speed'; known: data, masks, steps, start, growth"),
+        ([], "--suite is ''; known: data, masks, steps, start, growth"),
         (['--suite=data', '--peer=jux'], "--peer is 'jux'; allowed: torch"),
         (['--suite=data', '--workers=0,x'], "--workers is '0,x'; allowed: comma-separated numbers 0..128"),
         (['--suite=data', '--seconds=0'], '--seconds is 0.0; allowed: > 0'),
+        (['--suite=steps', '--works=lenet,vgg'], f"--works has 'vgg'; known: {', '.join(steps.WORKS)}"),
+        (['--suite=steps', '--modes=fast'], "--modes has 'fast'; known: eager, channels_last, compile"),
+        (['--suite=steps', '--peer=tf'], "--peer is 'tf'; known: torch"),
+        (['--suite=start', '--repetitions=0'], '--repetitions is 0; allowed: at least 1'),
     ],
 )
 def test_bad_options_are_refused_in_one_line(options, message, capsys):
@@ -165,3 +170,74 @@ def test_masked_steps_are_measured_beside_dense_ones():
     assert not jax.tree.leaves(states['dense'].masks)
     for own, other in zip(*(jax.tree.leaves(state.params) for state in states.values()), strict=True):
         np.testing.assert_array_equal(own, other)
+
+
+@pytest.fixture(scope='module')
+def torch_peer():
+    with Peer('torch', 'experiments.benchmarks.torch_steps') as other:
+        yield other
+
+
+PEERS = [name for name, work in steps.WORKS.items() if work.kind]
+
+
+@needs_torch
+@pytest.mark.parametrize('name', [name if name == 'lenet' else pytest.param(name, marks=pytest.mark.slow) for name in PEERS])
+def test_both_sides_train_with_the_same_losses(name, torch_peer):
+    work = steps.WORKS[name]
+    assert steps.check(torch_peer, steps.build(work, {'train.batch_size': 8}), work, 1) < steps.TOLERANCE
+
+
+@needs_torch
+def test_other_losses_are_refused(torch_peer):
+    work = steps.WORKS['lenet']
+    other = dataclasses.replace(work, sizes={**work.sizes, 'optimizer': {'rate': 0.1, 'b1': 0.5, 'b2': 0.999}})
+    with pytest.raises(RunError, match='the losses of the two sides differ'):
+        steps.check(torch_peer, steps.build(work, {'train.batch_size': 8}), other, 1)
+
+
+@needs_torch
+def test_steps_are_measured_beside_torchs(torch_peer):
+    row = steps.measured('lenet', torch_peer, ['eager', 'channels_last'], 0.01, 2, {'train.batch_size': 8})
+    assert set(row['milliseconds']) == {'gjax', 'eager', 'channels_last'}
+    for values in row['milliseconds'].values():
+        _positive(values)
+    alone = {**row, 'work': 'iaat', 'milliseconds': {'gjax': [4.0, 4.0]}, 'flops': 1e9}
+    row['milliseconds'] = {'gjax': [1.0, 3.0], 'eager': [8.0, 8.0], 'channels_last': [4.0, 4.0]}
+    assert steps.best_mode(row) == 'channels_last'
+    shown = steps.text({'machine': measure.machine(), 'peak_gflops': 500.0, 'steps': [row, alone]})
+    assert '| 2.0 (1.0 - 3.0) | 4,000 | 8.0 (8.0 - 8.0) | 4.0 (4.0 - 4.0) | 0.50 (0.25 - 0.75) |' in shown
+    assert '|  |  |  | 50 |' in shown  # no peer; 250 of 500 GFLOP/s
+
+
+def test_the_peak_is_no_less_than_a_products_speed():
+    assert steps.matrix_peak() > 0.1
+
+
+@pytest.mark.slow
+def test_starts_are_measured():
+    found = start.results(1)
+    assert set(found['seconds']) == {'help', 'cold', 'warm'}
+    for values in found['seconds'].values():
+        _positive(values, 1)
+    assert '| the same again |' in start.text(found)
+
+
+def test_a_job_that_cannot_start_is_told(tmp_path):
+    with pytest.raises(RunError, match=r'made no first step: .*nosuchmethod'):
+        start.first_step_seconds(tmp_path, 'iaat/digits.py:nosuchmethod')
+
+
+@pytest.mark.slow
+def test_growth_is_measured():
+    found = growth.results(0.01, 2, (8, 16), (1,), (1, 2), (1, 2))
+    assert {name: list(own) for name, own in found['milliseconds'].items()} == {
+        'batch': ['8', '16'],
+        'attack_steps': ['1'],
+        'steps_per_call': ['1', '2', 'dispatched'],
+        'devices': ['1', '2'],
+    }
+    for own in found['milliseconds'].values():
+        for values in own.values():
+            _positive(values)
+    assert 'From Python / 2 steps in a call: ' in growth.text(found)

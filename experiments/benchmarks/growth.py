@@ -1,0 +1,134 @@
+"""How the time of a training step grows: with the batch, the steps of an attack, the steps that one compiled call takes, and
+the number of (simulated) devices, which shows what mapping over them costs, not what it gains.
+"""
+
+import os
+import sys
+import time
+
+import jax
+import numpy as np
+
+from experiments.benchmarks import measure, steps
+from experiments.benchmarks.peer import Peer
+from gjax import data
+from gjax.train.errors import RunError
+
+BATCHES = (16, 32, 64, 128, 256, 512)
+ATTACK_STEPS = (1, 2, 5, 10, 20)
+CALLS = (1, 5, 25)
+DEVICES = (1, 2, 4, 8)
+SMALL = steps.Work(
+    'small_cnn, 32 px',
+    {
+        'method.name': 'supervised',
+        'net.name': 'small_cnn',
+        'net.widths': (8, 16),
+        'net.hidden': 32,
+        'train.batch_size': 32,
+        **steps.SGD,
+    },
+)
+
+
+def add_options(parser) -> None:
+    parser.add_argument('--seconds', type=float, default=2.0, help='of one measurement, about')
+    parser.add_argument('--repetitions', type=int, default=5, help='measurements of each, in turns')
+
+
+def _timers(work, key: str, values, seconds: float) -> dict:
+    return {value: steps.timer(steps.build(work, {key: value}), seconds)[0] for value in values}
+
+
+def dispatched(seconds: float):
+    """A function that trains `SMALL` as a plain JAX loop does, batches from the host and one compiled call a step, and gives
+    milliseconds a step.
+    """
+    run = steps.build(SMALL)
+    train = data.from_config(run.config.data.to_dict(), 0).train
+    examples = train.read(np.arange(len(train)))
+    images, labels = np.asarray(examples.images), np.asarray(examples.labels)
+    rng, count = np.random.default_rng(0), run.config.train.batch_size
+    step, held = jax.jit(run.method.step, donate_argnums=0), [run.init()]
+
+    def visit(number: int) -> float:
+        started = time.monotonic()
+        for _ in range(number):
+            rows = rng.integers(len(images), size=count)
+            batch = {'image': images[rows].astype(np.float32) / 255, 'label': labels[rows].astype(np.int32)}
+            held[0], metrics = step(held[0], batch | {'index': rows.astype(np.int32)})
+        jax.block_until_ready((held[0], metrics))
+        return (time.monotonic() - started) / number
+
+    visit(1)
+    number = max(1, round(seconds / visit(3)))
+    return lambda: 1000 * visit(number)
+
+
+def on_devices(seconds: float) -> float:
+    """Milliseconds a step of `SMALL` on all devices of this process; called in processes of their own."""
+    jax.config.update('jax_numpy_rank_promotion', 'allow')
+    return steps.timer(steps.build(SMALL, {'train.batch_size': 64}), seconds)[0]()
+
+
+def _on(count: int, seconds: float) -> float:
+    before = os.environ.get('JAX_NUM_CPU_DEVICES')
+    os.environ['JAX_NUM_CPU_DEVICES'] = str(count)
+    try:
+        with Peer('jax', 'experiments.benchmarks.growth') as peer:
+            return peer.call('on_devices', seconds)
+    finally:
+        if before is None:
+            del os.environ['JAX_NUM_CPU_DEVICES']
+        else:
+            os.environ['JAX_NUM_CPU_DEVICES'] = before
+
+
+def results(
+    seconds: float, repetitions: int, batches=BATCHES, attack_steps=ATTACK_STEPS, calls=CALLS, devices=DEVICES
+) -> dict:
+    """Milliseconds of every repetition, by what grows and how large it is."""
+    machine, attack = measure.machine(), steps.WORKS['pgd10']
+    families = {
+        'batch': _timers(steps.WORKS['lenet'], 'train.batch_size', batches, seconds),
+        'attack_steps': _timers(attack, 'method.attack_steps', attack_steps, seconds),
+        'steps_per_call': _timers(SMALL, 'train.steps_per_call', calls, seconds),
+    }
+    families['steps_per_call'] |= {'dispatched': dispatched(seconds)}
+    families['devices'] = {count: (lambda count=count: _on(count, seconds)) for count in devices}
+    found = {}
+    for name, visits in families.items():
+        values = measure.interleaved(list(visits.values()), repetitions, f'growth, {name}')
+        found[name] = {str(value): own for value, own in zip(visits, values, strict=True)}
+    return {'machine': machine, 'milliseconds': found}
+
+
+def run(arguments) -> dict:
+    if arguments.seconds <= 0 or arguments.repetitions < 1:
+        raise RunError(f'--seconds is {arguments.seconds}, --repetitions {arguments.repetitions}; allowed: > 0, >= 1')
+    if jax.default_backend() != 'cpu':
+        print('growth: devices are simulated on the CPU', file=sys.stderr)
+    return results(arguments.seconds, arguments.repetitions)
+
+
+TITLES = {
+    'batch': ('LeNet, batch', 'ms a step'),
+    'attack_steps': ('PGD adversarial training of WRN-10-2, batch 64: steps of the attack', 'ms a step'),
+    'steps_per_call': ('small_cnn, batch 32: steps of a compiled call', 'ms a step'),
+    'devices': ('small_cnn, batch 64: simulated devices', 'ms a step'),
+}
+
+
+def text(results: dict) -> str:
+    """Markdown: a table of each."""
+    parts, found = [measure.machine_line(results['machine'])], results['milliseconds']
+    parts.append(f'Median (least - most) of {len(next(iter(found["batch"].values())))} repetitions.\n')
+    for name, columns in TITLES.items():
+        names = {'dispatched': 'one at a time from Python, batches from the host'}
+        rows = [[names.get(value, value), measure.shown(own, 2)] for value, own in found[name].items()]
+        parts.append(measure.table(list(columns), rows))
+    own = found['steps_per_call']
+    largest = max((value for value in own if value != 'dispatched'), key=int)
+    ratios = [other / mine for other, mine in zip(own['dispatched'], own[largest], strict=True)]
+    parts.append(f'From Python / {largest} steps in a call: {measure.shown(ratios, 2)}.\n')
+    return '\n'.join(parts)
