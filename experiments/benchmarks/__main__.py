@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 # Each a module here with add_options(parser), run(arguments) -> results, and text(results) -> Markdown.
-SUITES = ('data', 'masks', 'steps', 'start', 'growth')
+SUITES = ('data', 'masks', 'steps', 'attacks', 'start', 'growth')
 README = Path(__file__).parent / 'README.md'
 
 

@@ -470,11 +470,11 @@ class Classification(Work):
     def __init__(self, sizes, module):
         super().__init__(sizes, {'classifier': module}, sgd)
 
-    def attack(self, images, labels, start):
+    def attack(self, images, labels, start, steps):
         own, module = self.sizes, self.modules['classifier'].eval()
         eps = own['eps']
         x = (images + start).clamp(0, 1)
-        for _ in range(own['attack_steps']):
+        for _ in range(steps):
             x.requires_grad_()
             (gradient,) = torch.autograd.grad(F.cross_entropy(module(x), labels, reduction='sum'), x)
             x = x.detach() + own['step_size'] * gradient.sign()
@@ -486,7 +486,7 @@ class Classification(Work):
         if self.sizes['attack_steps']:
             eps = self.sizes['eps']
             start = torch.empty_like(images).uniform_(-eps, eps) if draws is None else draws[0]
-            images = self.attack(images, labels, start)
+            images = self.attack(images, labels, start, self.sizes['attack_steps'])
         loss = F.cross_entropy(self.modules['classifier'](images), labels)
         return {'classifier': self.descend(loss, 'classifier')}
 
@@ -678,3 +678,24 @@ def milliseconds(mode: str, steps: int) -> float:
     for _ in range(steps):
         work.step(*_batch(mode), None)
     return 1000 * (time.monotonic() - started) / steps
+
+
+def attacked(images, labels, start, steps: int) -> np.ndarray:
+    """PGD of these float images in NHWC from this start, by new modules."""
+    HELD['works'].pop('eager', None)
+    images, start = (_tensor(x).permute(0, 3, 1, 2).contiguous() for x in (images, start))
+    return _work('eager').attack(images, _tensor(labels).long(), start, steps).permute(0, 2, 3, 1).numpy()
+
+
+def attack_milliseconds(mode: str, steps: int, count: int) -> float:
+    """Of PGD on a batch, and of counting what is left right: the mean over `count` batches."""
+    work, eps = _work(mode), HELD['sizes']['eps']
+    for parameter in work.modules['classifier'].parameters():
+        parameter.requires_grad_(False)  # only images have gradients
+    started = time.monotonic()
+    for _ in range(count):
+        images, labels = _batch(mode)
+        found = work.attack(images, labels, torch.empty_like(images).uniform_(-eps, eps), steps)
+        with torch.no_grad():
+            (work.modules['classifier'].eval()(found).argmax(1) == labels).sum().item()
+    return 1000 * (time.monotonic() - started) / count

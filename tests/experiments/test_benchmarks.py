@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks import __main__ as command
-from experiments.benchmarks import content, data, growth, masks, measure, start, steps
+from experiments.benchmarks import attacks, content, data, growth, masks, measure, start, steps
 from experiments.benchmarks.peer import Peer
 from gjax.train import config
 from gjax.train.devices import data_mesh
@@ -128,14 +128,15 @@ def test_a_peer_that_is_not_installed_is_refused():
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        (['--suite=speed'], "--suite is 'speed'; known: data, masks, steps, start, growth"),
-        ([], "--suite is ''; known: data, masks, steps, start, growth"),
+        (['--suite=speed'], "--suite is 'speed'; known: data, masks, steps, attacks, start, growth"),
+        ([], "--suite is ''; known: data, masks, steps, attacks, start, growth"),
         (['--suite=data', '--peer=jux'], "--peer is 'jux'; allowed: torch"),
         (['--suite=data', '--workers=0,x'], "--workers is '0,x'; allowed: comma-separated numbers 0..128"),
         (['--suite=data', '--seconds=0'], '--seconds is 0.0; allowed: > 0'),
         (['--suite=steps', '--works=lenet,vgg'], f"--works has 'vgg'; known: {', '.join(steps.WORKS)}"),
         (['--suite=steps', '--modes=fast'], "--modes has 'fast'; known: eager, channels_last, compile"),
         (['--suite=steps', '--peer=tf'], "--peer is 'tf'; known: torch"),
+        (['--suite=attacks', '--steps=0'], '--steps is 0; allowed: at least 1'),
         (['--suite=start', '--repetitions=0'], '--repetitions is 0; allowed: at least 1'),
     ],
 )
@@ -226,6 +227,16 @@ def test_starts_are_measured():
 def test_a_job_that_cannot_start_is_told(tmp_path):
     with pytest.raises(RunError, match=r'made no first step: .*nosuchmethod'):
         start.first_step_seconds(tmp_path, 'iaat/digits.py:nosuchmethod')
+
+
+@needs_torch
+@pytest.mark.slow
+def test_attacks_are_measured_beside_torchs(torch_peer):
+    found = attacks.results(torch_peer, ['eager'], 2, 8, 2)
+    for values in found['milliseconds'].values():
+        _positive(values)
+    found['milliseconds'] = {'gjax': [8.0, 8.0], 'eager': [16.0, 16.0]}
+    assert '| torch eager | 16.0 (16.0 - 16.0) | 20 | 0.50 (0.50 - 0.50) |' in attacks.text(found)
 
 
 @pytest.mark.slow
