@@ -139,6 +139,9 @@ def _steps(text: str | None) -> tuple[int, int] | tuple[()]:
 
 
 def _run(arguments, overrides) -> None:
+    from gjax.train.cache import keep_compiled
+
+    keep_compiled()
     if arguments.command == 'list':
         _list()
     elif arguments.command == 'train':

@@ -19,7 +19,7 @@ SMALL = {
         'net.hidden': '4',
         'method.attack_steps': '1',
         'evaluation.steps': '2',
-        'evaluation.draws': '1',
+        'evaluation.ood_steps': '2',
         'evaluation.curve': '(0.01,)',
         'evaluation.ood_examples': '20',
     },

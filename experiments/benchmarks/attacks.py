@@ -4,7 +4,6 @@ The network's weights are random, as those of training steps: they do not change
 the same images from the same start, and must find images of the same loss.
 """
 
-import contextlib
 import statistics
 import time
 from functools import partial
@@ -13,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.benchmarks import measure, steps, torch_modes
+from experiments.benchmarks import measure, steps
 from experiments.benchmarks.peer import Peer
 from gjax import attacks, data
 from gjax.losses import correct, cross_entropy
@@ -24,11 +23,9 @@ IMAGES = 10_000  # to which the table scales
 
 
 def add_options(parser) -> None:
-    parser.add_argument('--peer', default='', help=f'torch: measure PyTorch beside it, in {", ".join(torch_modes.MODES)}')
-    parser.add_argument('--modes', default=','.join(torch_modes.MODES), help="the peer's")
+    steps.add_peer_options(parser)
     parser.add_argument('--steps', type=int, default=50, help='of PGD')
     parser.add_argument('--batch', type=int, default=128, help='images attacked together')
-    parser.add_argument('--repetitions', type=int, default=5, help='batches of each, in turns')
 
 
 def ours(run, attack_steps: int):
@@ -85,9 +82,8 @@ def results(peer: Peer | None, modes, attack_steps: int, batch: int, repetitions
     visit()
     visits, row = {'gjax': visit}, {'steps': attack_steps, 'batch': batch}
     if peer is not None:
-        sizes = steps.sizes_of(run, work)
         variables = {'classifier': jax.device_get((state.params['classifier'], state.batch_stats['classifier']))}
-        peer.call('prepare', work.kind, sizes, variables, pixels, labels, measure.cores())
+        steps.prepare(peer, run, work, variables, measure.cores())
         row['difference'] = check(peer, run, min(attack_steps, 10))
         for mode in modes:
             peer.call('attack_milliseconds', mode, 1, 1)  # compiles
@@ -97,17 +93,11 @@ def results(peer: Peer | None, modes, attack_steps: int, batch: int, repetitions
 
 
 def run(arguments) -> dict:
-    modes = arguments.modes.split(',')
-    for name in modes:
-        if name not in torch_modes.MODES:
-            raise RunError(f'--modes has {name!r}; known: {", ".join(torch_modes.MODES)}')
-    if arguments.peer not in ('', 'torch'):
-        raise RunError(f'--peer is {arguments.peer!r}; known: torch')
-    for option in ('steps', 'batch', 'repetitions'):
+    for option in ('steps', 'batch'):
         if getattr(arguments, option) < 1:
             raise RunError(f'--{option} is {getattr(arguments, option)}; allowed: at least 1')
-    peer = Peer('torch', 'experiments.benchmarks.torch_steps') if arguments.peer else None
-    with peer or contextlib.nullcontext():
+    context, modes = steps.peer_of(arguments)
+    with context as peer:
         return results(peer, modes, arguments.steps, arguments.batch, arguments.repetitions)
 
 
@@ -119,6 +109,6 @@ def text(results: dict) -> str:
         whole = statistics.median(values) / 1000 * IMAGES / batch
         name = side if side == 'gjax' else f'torch {side}'
         rows.append([name, measure.shown(values, 1), f'{whole:,.0f}', measure.shown(ratios, 2)])
-    columns = ['side', f'batch of {batch} (ms)', f'{IMAGES:,} images (s)', 'gjax / this']
+    columns = ['side', f'batch of {batch} (ms)', f'so {IMAGES:,} images (s)', 'gjax / this']
     line = f'PGD-{results["steps"]} on WRN-10-2, 32 px, float32; median (least - most) of {len(times["gjax"])} batches.'
     return f'{measure.machine_line(results["machine"])}\n{line}\n\n{measure.table(columns, rows)}'

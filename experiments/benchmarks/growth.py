@@ -3,7 +3,6 @@ the number of (simulated) devices, which shows what mapping over them costs, not
 """
 
 import os
-import sys
 import time
 
 import jax
@@ -15,6 +14,7 @@ from gjax import data
 from gjax.train.errors import RunError
 
 BATCHES = (16, 32, 64, 128, 256, 512)
+SHORT = {'train.steps_per_call': 5}  # which the largest batch's epoch allows too
 ATTACK_STEPS = (1, 2, 5, 10, 20)
 CALLS = (1, 5, 25)
 DEVICES = (1, 2, 4, 8)
@@ -37,7 +37,7 @@ def add_options(parser) -> None:
 
 
 def _timers(work, key: str, values, seconds: float) -> dict:
-    return {value: steps.timer(steps.build(work, {key: value}), seconds)[0] for value in values}
+    return {value: steps.timer(steps.build(work, SHORT | {key: value}), seconds)[0] for value in values}
 
 
 def dispatched(seconds: float):
@@ -67,21 +67,18 @@ def dispatched(seconds: float):
 
 def on_devices(seconds: float) -> float:
     """Milliseconds a step of `SMALL` on all devices of this process; called in processes of their own."""
-    jax.config.update('jax_numpy_rank_promotion', 'allow')
     return steps.timer(steps.build(SMALL, {'train.batch_size': 64}), seconds)[0]()
 
 
 def _on(count: int, seconds: float) -> float:
-    before = os.environ.get('JAX_NUM_CPU_DEVICES')
-    os.environ['JAX_NUM_CPU_DEVICES'] = str(count)
+    before = dict(os.environ)
+    os.environ.update(JAX_PLATFORMS='cpu', JAX_NUM_CPU_DEVICES=str(count))
     try:
         with Peer('jax', 'experiments.benchmarks.growth') as peer:
             return peer.call('on_devices', seconds)
     finally:
-        if before is None:
-            del os.environ['JAX_NUM_CPU_DEVICES']
-        else:
-            os.environ['JAX_NUM_CPU_DEVICES'] = before
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def results(
@@ -106,8 +103,6 @@ def results(
 def run(arguments) -> dict:
     if arguments.seconds <= 0 or arguments.repetitions < 1:
         raise RunError(f'--seconds is {arguments.seconds}, --repetitions {arguments.repetitions}; allowed: > 0, >= 1')
-    if jax.default_backend() != 'cpu':
-        print('growth: devices are simulated on the CPU', file=sys.stderr)
     return results(arguments.seconds, arguments.repetitions)
 
 

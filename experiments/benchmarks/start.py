@@ -22,7 +22,9 @@ def add_options(parser) -> None:
 
 
 def _environment(cache: Path) -> dict:
-    return os.environ | {'GJAX_CACHE': str(cache), 'GJAX_PROGRESS': '0'}
+    """With gjax's own caches in this folder, programs that XLA has compiled among them."""
+    inherited = {key: value for key, value in os.environ.items() if key != 'JAX_COMPILATION_CACHE_DIR'}
+    return inherited | {'GJAX_CACHE': str(cache), 'GJAX_PROGRESS': '0'}
 
 
 def help_seconds(cache: Path) -> float:

@@ -4,8 +4,8 @@ network, data, noise, optimiser and duration of digits.py:clean, trained by that
   pip install torch normflows
   python -m experiments.flow_robustness.reference --seeds=0,1,2
 
-Differs from `gjax.nets.glow` in the prior of what leaves early (Gaussians whose parameters do not depend on the rest) and in
-log-scales (exp without a bound).
+Differs from `gjax.nets.glow` in the priors (learned Gaussians, of what leaves early too, that do not depend on the rest), in
+log-scales (exp without a bound, and no learned factor of the last convolutions), and in the initialisation of convolutions.
 """
 
 import argparse
@@ -25,7 +25,7 @@ def build(normflows, image_shape, levels: int, depth: int, hidden: int):
     bases, flows, merges = [], [], []
     for level in reversed(range(levels)):  # from the latents to the image
         width_here = channels * 2 ** (level + 2)  # after the squeeze of this level
-        steps = [normflows.flows.GlowBlock(width_here, hidden, scale_map='exp') for _ in range(depth)]
+        steps = [normflows.flows.GlowBlock(width_here, hidden, scale_map='exp', net_actnorm=True) for _ in range(depth)]
         flows.append([*steps, normflows.flows.Squeeze()])
         left = width_here if level == levels - 1 else width_here // 2
         bases.append(normflows.distributions.DiagGaussian((left, height // 2 ** (level + 1), width // 2 ** (level + 1))))

@@ -37,7 +37,8 @@ def derive(directories):
             attack, noise = own.get('attacked_adds'), own.get('noise_adds')
             if attack is not None and noise is not None:
                 row['attack_minus_5_noise'] = attack - 5 * noise
-            net, training, *data_set = run.split('_')
+            net, training = run.split('_')[:2]
+            data_set = [TEXTURES] if run.endswith(f'_{TEXTURES}') else []
             foreign = metrics.get(f'{run}_{TEXTURES}', seeds).get(seed, {})  # the paper's scale has no rows of textures
             if training == 'clean' and not data_set and 'attacked_ood_below_median' in foreign:
                 row['others_made_likely'] = foreign['attacked_ood_below_median']

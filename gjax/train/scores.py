@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import hashlib
-import os
 from pathlib import Path
 
 import jax
@@ -17,6 +16,7 @@ from gjax.nets import inception
 from gjax.nets.features import penultimate
 from gjax.train import config as configs
 from gjax.train import processes
+from gjax.train.cache import cache_dir
 from gjax.train.checkpoint import Checkpointer
 from gjax.train.devices import replicated, sharded
 from gjax.train.errors import RunError
@@ -24,13 +24,6 @@ from gjax.train.logging import read_arrays
 from gjax.train.run import Run, make_evaluate
 
 INCEPTION = 'inception:'
-
-
-def cache_dir() -> Path:
-    """Where extractors are kept: GJAX_CACHE, or gjax in the user's cache folder."""
-    if os.environ.get('GJAX_CACHE'):
-        return Path(os.environ['GJAX_CACHE'])
-    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'gjax'
 
 
 @contextlib.contextmanager

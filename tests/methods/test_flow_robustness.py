@@ -293,7 +293,8 @@ def test_theory_line_of_the_study():
 def test_derived_numbers_of_the_study(tmp_path):
     directories = {}
     rows = (('glow_clean', 2.0, 10.0, 0.1), ('glow_hybrid', 2.1, 4.0, 0.2), ('glow_clean_textures', 4.0, 12.0, 0.95))
-    for name, clean, attack, likely in (*rows, ('realnvp_clean', 2.0, 10.0, 0.3)):
+    rows += (('realnvp_clean', 2.0, 10.0, 0.3), ('linear_clean', 4.0, 2.0, 0.0), ('linear_adversarial_0.1', 5.0, 1.0, 0.0))
+    for name, clean, attack, likely in rows:
         directories[name] = {0: tmp_path / name}
         directories[name][0].mkdir()
         values = {'bits_per_dim': clean, 'attacked_adds': attack, 'noise_adds': 0.5, 'attacked_ood_below_median': likely}
@@ -304,6 +305,10 @@ def test_derived_numbers_of_the_study(tmp_path):
     assert rows['realnvp_clean'][0]['others_made_likely'] == 0.3  # its own, without a row of textures
     assert rows['glow_clean_textures'][0] == {'attack_minus_5_noise': 9.5}
     assert 'others_made_likely' not in rows['glow_hybrid'][0]
+    assert (rows['linear_adversarial_0.1'][0]['clean_cost'], rows['linear_adversarial_0.1'][0]['increase_left']) == (
+        0.25,
+        0.5,
+    )
     np.testing.assert_allclose(rows['glow_hybrid'][0]['clean_cost'], 0.05)
     np.testing.assert_allclose(rows['glow_hybrid'][0]['increase_left'], 0.4)
 

@@ -148,6 +148,9 @@ def test_recomputation_changes_nothing(name):
 
     gradients = [jax.jit(jax.grad(partial(loss, flow=f)))(variables['params']) for f in (module, module.copy(remat=True))]
     chex.assert_trees_all_close(*gradients, rtol=1e-4, atol=1e-4)
+    for flow, expected in ((module, False), (module.copy(remat=True), True)):
+        program = str(jax.make_jaxpr(jax.grad(partial(loss, flow=flow)))(variables['params']))
+        assert ('remat' in program or 'checkpoint' in program) == expected
 
 
 @pytest.mark.parametrize('name', ['glow', 'realnvp'])

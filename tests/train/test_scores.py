@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from gjax import metrics
+from gjax.train.cache import cache_dir
 from gjax.train.errors import RunError
 from gjax.train.loop import evaluate_run, train_and_evaluate
 from gjax.train.run import Run
-from gjax.train.scores import Extractor, cache_dir
+from gjax.train.scores import Extractor
 from tests.contract.cases import tiny_config
 from tests.inception import random_state_dict
 

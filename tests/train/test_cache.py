@@ -1,0 +1,34 @@
+"""Programs that XLA has compiled are kept in the user's cache folder."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+CODE = """
+from gjax.train.cache import keep_compiled
+keep_compiled()
+import jax, jax.numpy as jnp
+jax.jit(lambda x: jnp.linalg.inv(x @ x) + 1)(jnp.eye(5)).block_until_ready()
+"""
+
+
+def _run(folder, **changes):
+    environment = {key: value for key, value in os.environ.items() if key != 'JAX_COMPILATION_CACHE_DIR'}
+    environment |= {'GJAX_CACHE': str(folder), 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0', **changes}
+    subprocess.run([sys.executable, '-c', CODE], check=True, timeout=120, env=environment)
+    return {path.name for path in folder.glob('compiled/*/*') if path.name.endswith('-cache')}
+
+
+def test_a_second_process_finds_what_the_first_compiled(tmp_path):
+    first = _run(tmp_path)
+    assert first
+    assert _run(tmp_path) == first
+
+
+@pytest.mark.parametrize('elsewhere', ['', 'own'])
+def test_another_folder_or_none(tmp_path, elsewhere):
+    own = tmp_path / elsewhere
+    assert not _run(tmp_path, JAX_COMPILATION_CACHE_DIR=str(own) if elsewhere else '')
+    assert not elsewhere or list(own.glob('*-cache'))
