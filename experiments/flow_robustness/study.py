@@ -30,7 +30,7 @@ def derive(directories):
     clean training of the same seed.
     """
     metrics = {run: {seed: result['metrics'] for seed, result in by.items()} for run, by in collect(directories).items()}
-    found = {}
+    found, textures = {}, any(run.endswith(TEXTURES) for run in metrics)  # the paper's scale has no such rows
     for run, seeds in metrics.items():
         for seed, own in seeds.items():
             row = found.setdefault(run, {}).setdefault(seed, {})
@@ -39,7 +39,7 @@ def derive(directories):
                 row['attack_minus_5_noise'] = attack - 5 * noise
             net, training = run.split('_')[:2]
             data_set = [TEXTURES] if run.endswith(f'_{TEXTURES}') else []
-            foreign = metrics.get(f'{run}_{TEXTURES}', seeds).get(seed, {})  # the paper's scale has no rows of textures
+            foreign = metrics.get(f'{run}_{TEXTURES}', {} if textures else seeds).get(seed, {})
             if training == 'clean' and not data_set and 'attacked_ood_below_median' in foreign:
                 row['others_made_likely'] = foreign['attacked_ood_below_median']
             other = metrics.get('_'.join([net, 'clean', *data_set]), {}).get(seed, {})
@@ -218,6 +218,11 @@ STUDY = Study(
         'attacked_ood_auroc_complexity': 'by complexity',
         'ood_below_median': 'below the median (%)',
         'attacked_ood_below_median': 'attacked',
+        **{
+            f'{kind}ood_below_median_{name}': f'{name} below the median (%)' if not kind else 'attacked'
+            for name in ('syndigits', 'mnist5k')
+            for kind in ('', 'attacked_')
+        },
     },
     derive=derive,
     figures=figures,

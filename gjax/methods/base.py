@@ -118,6 +118,7 @@ OPTIMIZER_DEFAULTS = {
     'nesterov': False,  # sgd
     'b1': 0.9,  # adam, adamw
     'b2': 0.999,  # adam, adamw
+    'clip_norm': 0.0,  # gradients of a player that are longer together are scaled to this length; 0 for no limit
     'weight_decay': 0.0,  # added to the gradient as in PyTorch (sgd, adam), decoupled (adamw)
     # constant | cosine (to zero at the last step) | steps (times factor at each milestone) | inverse (1 / (1 + decay step))
     'schedule': 'constant',
@@ -160,7 +161,7 @@ def build_optimizer(spec: dict, info: DataInfo) -> optax.GradientTransformation:
         if key not in OPTIMIZER_DEFAULTS:
             raise ValueError(f'there is no optimizer.{key}; allowed: {", ".join(OPTIMIZER_DEFAULTS)}')
     spec = OPTIMIZER_DEFAULTS | spec
-    for key in ('learning_rate', 'weight_decay', 'momentum', 'warmup_epochs', 'decay'):
+    for key in ('learning_rate', 'clip_norm', 'weight_decay', 'momentum', 'warmup_epochs', 'decay'):
         if spec[key] < 0:
             raise ValueError(f'optimizer.{key} is {spec[key]}; allowed: >= 0')
     for key in ('b1', 'b2'):
@@ -170,15 +171,18 @@ def build_optimizer(spec: dict, info: DataInfo) -> optax.GradientTransformation:
         raise ValueError(f'optimizer.milestones is {spec["milestones"]}; allowed: epochs >= 0')
     rate = learning_rate_schedule(spec, info)
     name, decay = spec['name'], spec['weight_decay']
+    clip = [optax.clip_by_global_norm(spec['clip_norm'])] if spec['clip_norm'] else []
     if name == 'adamw':
-        return optax.adamw(rate, b1=spec['b1'], b2=spec['b2'], weight_decay=decay)
+        main = optax.adamw(rate, b1=spec['b1'], b2=spec['b2'], weight_decay=decay)
+        return optax.chain(*clip, main) if clip else main
     if name == 'sgd':
         main = optax.sgd(rate, momentum=spec['momentum'] or None, nesterov=spec['nesterov'])
     elif name == 'adam':
         main = optax.adam(rate, b1=spec['b1'], b2=spec['b2'])
     else:
         raise ValueError(f'optimizer.name is {name!r}; allowed: sgd, adam, adamw')
-    return optax.chain(optax.add_decayed_weights(decay), main) if decay else main
+    before = clip + ([optax.add_decayed_weights(decay)] if decay else [])
+    return optax.chain(*before, main) if before else main
 
 
 def update_player(state: State, player: str, gradients, optimizer, batch_stats=None):
