@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -35,6 +36,21 @@ def test_sgd_is_pytorchs_with_momentum_and_coupled_decay():
         velocity = 0.9 * velocity + gradient + 0.01 * expected
         expected = expected - 0.1 * velocity
         np.testing.assert_allclose(value, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize('name', ['sgd', 'adam', 'adamw'])
+def test_long_gradients_are_scaled_to_the_norms_limit(name):
+    spec = {'name': name, 'learning_rate': 0.1, 'weight_decay': 0.01}
+    clipped, plain = build_optimizer(spec | {'clip_norm': 2.0}, INFO), build_optimizer(spec, INFO)
+    params = {'a': jnp.array([1.0, -1.0]), 'b': jnp.array([0.5])}
+    states = [clipped.init(params), plain.init(params)]
+    for scale in (1.0, 10.0):  # of length 1.5, then 15
+        gradients = jax.tree.map(lambda x, s=scale: s * x, params)
+        limited = jax.tree.map(lambda x, s=scale: min(s, 2.0 / 1.5) * x, params)
+        found, states[0] = clipped.update(gradients, states[0], params)
+        expected, states[1] = plain.update(limited, states[1], params)
+        for own, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(own, other, rtol=1e-5)
 
 
 def _config(**sections):
