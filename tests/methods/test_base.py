@@ -47,8 +47,9 @@ def test_long_gradients_are_scaled_to_the_norms_limit(name):
     for scale in (1.0, 10.0):  # of length 1.5, then 15
         gradients = jax.tree.map(lambda x, s=scale: s * x, params)
         limited = jax.tree.map(lambda x, s=scale: min(s, 2.0 / 1.5) * x, params)
-        found, states[0] = clipped.update(gradients, states[0], params)
-        expected, states[1] = plain.update(limited, states[1], params)
+        with jax.numpy_dtype_promotion('standard'):  # as in update_player
+            found, states[0] = clipped.update(gradients, states[0], params)
+            expected, states[1] = plain.update(limited, states[1], params)
         for own, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
             np.testing.assert_allclose(own, other, rtol=1e-5)
 
