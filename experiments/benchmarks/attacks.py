@@ -14,7 +14,8 @@ import numpy as np
 
 from experiments.benchmarks import measure, steps
 from experiments.benchmarks.peer import Peer
-from gjax import attacks, data
+from experiments.benchmarks.works import WORKS, build
+from gjax import attacks
 from gjax.losses import correct, cross_entropy
 from gjax.train.errors import RunError
 
@@ -30,7 +31,7 @@ def add_options(parser) -> None:
 
 def ours(run, attack_steps: int):
     """(state, images, labels, rng) -> (share that is still right, attacked images), compiled."""
-    method, sizes = run.method, steps.WORKS[WORK].sizes
+    method, sizes = run.method, WORKS[WORK].sizes
 
     @jax.jit
     def evaluate(state, images, labels, rng):
@@ -46,7 +47,7 @@ def check(peer: Peer, run, attack_steps: int) -> float:
     """The relative difference between the two sides' mean losses on what they found; RunError if above a hundredth: signs of
     gradients near zero differ, and each then goes on elsewhere.
     """
-    state, sizes, count = run.init(), steps.WORKS[WORK].sizes, run.config.train.batch_size
+    state, sizes, count = run.init(), WORKS[WORK].sizes, run.config.train.batch_size
     rng = np.random.default_rng(0)
     images = rng.uniform(size=(count, *run.info.image_shape)).astype(np.float32)
     labels = (np.arange(count) % run.info.num_classes).astype(np.int32)
@@ -64,11 +65,9 @@ def check(peer: Peer, run, attack_steps: int) -> float:
 
 def results(peer: Peer | None, modes, attack_steps: int, batch: int, repetitions: int) -> dict:
     """Milliseconds a batch of every repetition, of gjax and of the peer's modes."""
-    machine, work = measure.machine(), steps.WORKS[WORK]
-    run = steps.build(work, {'train.batch_size': batch, 'data.padding': 0, 'data.flip': False})
-    train = data.from_config(run.config.data.to_dict(), 0).train
-    examples = train.read(np.arange(len(train)))
-    pixels, labels = np.asarray(examples.images), np.asarray(examples.labels)
+    machine, work = measure.machine(), WORKS[WORK]
+    run = build(work, {'train.batch_size': batch, 'data.padding': 0, 'data.flip': False})
+    pixels, labels = steps.training_split(run)
     evaluate, state, rng = ours(run, attack_steps), run.init(), np.random.default_rng(0)
 
     def visit() -> float:

@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.benchmarks import measure, steps
 from experiments.benchmarks.peer import Peer
-from gjax import data
+from experiments.benchmarks.works import SGD, WORKS, Work, build
 from gjax.train.errors import RunError
 
 BATCHES = (16, 32, 64, 128, 256, 512)
@@ -18,7 +18,7 @@ SHORT = {'train.steps_per_call': 5}  # which the largest batch's epoch allows to
 ATTACK_STEPS = (1, 2, 5, 10, 20)
 CALLS = (1, 5, 25)
 DEVICES = (1, 2, 4, 8)
-SMALL = steps.Work(
+SMALL = Work(
     'small_cnn, 32 px',
     {
         'method.name': 'supervised',
@@ -26,7 +26,7 @@ SMALL = steps.Work(
         'net.widths': (8, 16),
         'net.hidden': 32,
         'train.batch_size': 32,
-        **steps.SGD,
+        **SGD,
     },
 )
 
@@ -37,17 +37,15 @@ def add_options(parser) -> None:
 
 
 def _timers(work, key: str, values, seconds: float) -> dict:
-    return {value: steps.timer(steps.build(work, SHORT | {key: value}), seconds)[0] for value in values}
+    return {value: steps.timer(build(work, SHORT | {key: value}), seconds)[0] for value in values}
 
 
 def dispatched(seconds: float):
     """A function that trains `SMALL` as a plain JAX loop does, batches from the host and one compiled call a step, and gives
     milliseconds a step.
     """
-    run = steps.build(SMALL)
-    train = data.from_config(run.config.data.to_dict(), 0).train
-    examples = train.read(np.arange(len(train)))
-    images, labels = np.asarray(examples.images), np.asarray(examples.labels)
+    run = build(SMALL)
+    images, labels = steps.training_split(run)
     rng, count = np.random.default_rng(0), run.config.train.batch_size
     step, held = jax.jit(run.method.step, donate_argnums=0), [run.init()]
 
@@ -67,7 +65,7 @@ def dispatched(seconds: float):
 
 def on_devices(seconds: float) -> float:
     """Milliseconds a step of `SMALL` on all devices of this process; called in processes of their own."""
-    return steps.timer(steps.build(SMALL, {'train.batch_size': 64}), seconds)[0]()
+    return steps.timer(build(SMALL, {'train.batch_size': 64}), seconds)[0]()
 
 
 def _on(count: int, seconds: float) -> float:
@@ -85,9 +83,9 @@ def results(
     seconds: float, repetitions: int, batches=BATCHES, attack_steps=ATTACK_STEPS, calls=CALLS, devices=DEVICES
 ) -> dict:
     """Milliseconds of every repetition, by what grows and how large it is."""
-    machine, attack = measure.machine(), steps.WORKS['pgd10']
+    machine, attack = measure.machine(), WORKS['pgd10']
     families = {
-        'batch': _timers(steps.WORKS['lenet'], 'train.batch_size', batches, seconds),
+        'batch': _timers(WORKS['lenet'], 'train.batch_size', batches, seconds),
         'attack_steps': _timers(attack, 'method.attack_steps', attack_steps, seconds),
         'steps_per_call': _timers(SMALL, 'train.steps_per_call', calls, seconds),
     }

@@ -1,4 +1,4 @@
-"""CIFAR-10 at a size for CPUs: 16 pixels, small networks; half an hour a run on one core.
+"""CIFAR-10 at a size for CPUs: 16 pixels, small networks. Tried for 200 steps on a subset, never run whole here.
 
   gjax train --config=experiments/flow_robustness/small.py:clean --workdir=runs/flow-cifar --config.data.name=npz:cifar10.npz
 

@@ -32,10 +32,10 @@ def keep_compiled() -> None:
     """
     if 'JAX_COMPILATION_CACHE_DIR' in os.environ:
         return
-    folder = cache_dir() / 'compiled' / _processor()
     try:
+        folder = cache_dir() / 'compiled' / _processor()
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
+    except (OSError, RuntimeError):  # or there is no home
         return
     if os.access(folder, os.W_OK):
         jax.config.update('jax_compilation_cache_dir', str(folder))

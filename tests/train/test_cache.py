@@ -4,7 +4,10 @@ import os
 import subprocess
 import sys
 
+import jax
 import pytest
+
+from gjax.train import cache
 
 CODE = """
 from gjax.train.cache import keep_compiled
@@ -32,3 +35,15 @@ def test_another_folder_or_none(tmp_path, elsewhere):
     own = tmp_path / elsewhere
     assert not _run(tmp_path, JAX_COMPILATION_CACHE_DIR=str(own) if elsewhere else '')
     assert not elsewhere or list(own.glob('*-cache'))
+
+
+@pytest.mark.parametrize('error', [RuntimeError('no home'), PermissionError('read only')])
+def test_without_a_folder_nothing_is_kept(monkeypatch, error):
+    def nowhere():
+        raise error
+
+    monkeypatch.delenv('JAX_COMPILATION_CACHE_DIR', raising=False)
+    monkeypatch.setattr(cache, 'cache_dir', nowhere)
+    before = jax.config.jax_compilation_cache_dir
+    cache.keep_compiled()
+    assert jax.config.jax_compilation_cache_dir == before

@@ -1,0 +1,151 @@
+"""The training steps that are measured: their configs, and the sizes of their peers in PyTorch."""
+
+import dataclasses
+
+from gjax.train import config as configs
+from gjax.train.run import Run
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """title: in the table. config: changes of the base config. kind, sizes: of the torch peer ('' for none).
+    checked: steps whose losses are compared. loops: whether the step has loops inside, of which the compiler counts one
+    round: no share of the peak is given.
+    """
+
+    title: str
+    config: dict
+    kind: str = ''
+    sizes: dict = dataclasses.field(default_factory=dict)
+    checked: int = 2
+    loops: bool = False
+
+
+ADAM = {'optimizer.name': 'adam', 'optimizer.learning_rate': 2e-4, 'optimizer.b1': 0.5, 'optimizer.b2': 0.999}
+SGD = {'optimizer.learning_rate': 0.1, 'optimizer.momentum': 0.9, 'optimizer.weight_decay': 5e-4}
+PADDED = {'data.padding': 4, 'data.flip': True}
+ATTACK = {'method.eps': 8 / 255, 'method.step_size': 2 / 255, 'method.attack_steps': 10}
+DIGITS = {'widths': (64, 64, 128), 'pool_last': False, 'hidden': (128,)}
+SMALL_WRN = {'net.name': 'wide_resnet', 'net.depth': 10, 'net.width': 2, 'train.batch_size': 64}
+CIFAR = {'mean': (125.3 / 255, 123.0 / 255, 113.9 / 255), 'std': (63.0 / 255, 62.1 / 255, 66.7 / 255)}
+WRN_SIZES = {'blocks': (1, 1, 1), 'width': 32, 'stem': 16, **CIFAR}
+GLOW = {'levels': 3, 'depth': 8, 'hidden': 128}
+WORKS = {
+    'lenet': Work(
+        'LeNet, 28 px',
+        {
+            'method.name': 'source_only',
+            'net.name': 'gta_digits',
+            'net.widths': (32, 48),
+            'net.pool_last': True,
+            'net.hidden': (100, 100),
+            'data.image_size': 28,
+            'train.batch_size': 128,
+            **ADAM,
+        },
+        'source_only',
+        {'widths': (32, 48), 'pool_last': True, 'hidden': (100, 100)},
+    ),
+    'gta': Work(
+        'Generate To Adapt, digits, 32 px',
+        {
+            'method.name': 'generate_to_adapt',
+            'net.name': 'gta_digits',
+            'net.pool_last': False,
+            'train.batch_size': 128,
+            **{f'net.{key}': value for key, value in DIGITS.items()},
+            **ADAM,
+        },
+        'generate_to_adapt',
+        {
+            **DIGITS,
+            'noise': 512,
+            'generator_width': 64,
+            'discriminator_width': 64,
+            'class_weight': 0.1,
+            'domain_weight': 0.03,
+        },
+        checked=1,  # Adam makes rounding of biases that do not matter as large as any step
+        loops=True,  # none, but what the compiler merges counts several times
+    ),
+    'dcgan': Work(
+        'DCGAN, 32 px',
+        {'method.name': 'gan', 'net.name': 'dcgan', 'net.trunk_norm': 'batch', 'train.batch_size': 64, **ADAM},
+        'gan',
+        {'net': 'dcgan', 'latent': 128, 'widths': (128, 256, 512), 'loss': 'non_saturating'},
+    ),
+    'sngan': Work(
+        'SNGAN, 32 px',
+        {'method.name': 'gan', 'method.loss': 'hinge', 'net.name': 'resnet_gan', 'train.batch_size': 64, **ADAM},
+        'gan',
+        {'net': 'resnet_gan', 'latent': 128, 'widths': (256,) * 3, 'trunk_widths': (128,) * 2, 'plain': 2, 'loss': 'hinge'},
+        checked=1,  # torch's power iteration takes the generator's turn too
+    ),
+    'resnet18': Work(
+        'pre-activation ResNet-18, 32 px, with crops and flips',
+        {'method.name': 'supervised', 'net.name': 'preact_resnet18', 'train.batch_size': 64, **SGD, **PADDED},
+        'resnet',
+        {'blocks': (2,) * 4, 'width': 64, 'stem': 64, 'mean': (0.5,) * 3, 'std': (0.5,) * 3, 'attack_steps': 0},
+    ),
+    'pgd10': Work(
+        'PGD-10 adversarial training, WRN-10-2',
+        {'method.name': 'adversarial_training', **SMALL_WRN, **SGD, **PADDED, **ATTACK},
+        'resnet',
+        {**WRN_SIZES, 'attack_steps': 10, 'eps': 8 / 255, 'step_size': 2 / 255},
+        checked=1,  # signs of gradients near zero
+        loops=True,
+    ),
+    'glow': Work(
+        'GLOW of 3 x 8 steps with 128 channels, 32 px',
+        {
+            'method.name': 'flow_robustness',
+            'method.adversarial_weight': 0.0,
+            'net.name': 'glow',
+            **{f'net.{key}': value for key, value in GLOW.items()},
+            'train.batch_size': 16,
+            **ADAM,
+        },
+        'flow',
+        GLOW,
+        loops=True,
+    ),
+    'iaat': Work(
+        'IAAT, 10 steps, WRN-10-2',
+        {
+            'method.name': 'iaat',
+            **SMALL_WRN,
+            **SGD,
+            **PADDED,
+            'method.eps': 8 / 255,
+            'method.attack_steps': 10,
+            'method.min_step': 2 / 255,
+            'method.attack_batch_norm': 'eval',
+            'method.warmup_epochs': 0,
+        },
+        loops=True,
+    ),
+}
+
+
+def build(work: Work, overrides: dict | None = None) -> Run:
+    """The run, on MNIST-M; of two domains the other one is syndigits."""
+    config = configs.base_config()
+    config.data.update(name='mnistm5k', image_size=32)
+    config.train.update(total_steps=1000, steps_per_call=25)
+    with config.unlocked():
+        for section, keys in _sections(work.config | (overrides or {})).items():
+            if 'name' in keys and section in ('net', 'method', 'optimizer'):
+                config[section] = {}
+            config[section].update(keys)
+        if work.kind in ('source_only', 'generate_to_adapt'):
+            config.data.target = 'syndigits'
+        configs.complete(config)
+    return Run(config)
+
+
+def _sections(flat: dict) -> dict:
+    nested = {}
+    for key, value in flat.items():
+        section, _, name = key.partition('.')
+        nested.setdefault(section, {})[name] = value
+    return nested
