@@ -1,4 +1,5 @@
-"""Every method on 2 and 4 processes is the run of one; checkpoints go on with other devices and fewer processes."""
+"""Every method on 2 processes, and one of each kind on 4, is the run of one; checkpoints go on with other devices and
+fewer processes."""
 
 import json
 import os
@@ -34,7 +35,7 @@ def _several(count, data, out, streaming, cases):
         for i in range(count)
     ]
     try:
-        errors = [process.communicate(timeout=900)[1] for process in running]
+        errors = [process.communicate(timeout=120 + 30 * count * len(cases))[1] for process in running]  # all compile
     finally:
         for process in running:
             process.kill()
@@ -104,13 +105,17 @@ def test_two_processes_that_stream_are_one_that_does_not(one, toy_data, tmp_path
     _check('iaat', tmp_path, one, toy_data, tmp_path, streaming=True)
 
 
+# One of each kind of state and feed; every process compiles every program, so that all cases would take half an hour.
+FOUR = ('flow_robustness', 'gan', 'generate_to_adapt', 'iaat', 'lottery_tickets')
+
+
 @pytest.fixture
 def four(toy_data, once):
-    return once('four', lambda out: _several(4, toy_data, out, False, sorted(CASES)))
+    return once('four', lambda out: _several(4, toy_data, out, False, FOUR))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('case', sorted(CASES))
+@pytest.mark.parametrize('case', FOUR)
 def test_four_processes_are_one_and_their_checkpoint_goes_on_in_one(case, four, one, toy_data, tmp_path):
     _check(case, four, one, toy_data, tmp_path)
 
