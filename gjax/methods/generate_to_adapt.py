@@ -18,8 +18,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from gjax import masks
 from gjax.losses import binary_cross_entropy, correct, cross_entropy
 from gjax.methods.adaptation import Adaptation, C, F
+from gjax.methods.base import update_player
 from gjax.methods.classifier import positive
 
 G, D = 'generator', 'discriminator'
@@ -127,9 +129,10 @@ class GenerateToAdapt(Adaptation):
             f_t, f_stats = self.embed(f_params, f_stats, t)
             x_s, g_stats = self.generate(g_params, stats[G], f_s, y, noises[0])
             x_t, g_stats = self.generate(g_params, g_stats, f_t, None, noises[1])
-            return f_s, x_s, x_t, {F: f_stats, G: g_stats}
+            return (f_s, x_s, x_t), {F: f_stats, G: g_stats}
 
-        f_s, x_s, x_t, new_stats = lax.stop_gradient(rebuild(params[F], params[G]))
+        # Once for all four players: `pull` takes gradients with respect to f_s, x_s and x_t to F's and G's parameters.
+        (f_s, x_s, x_t), pull, new_stats = jax.vjp(rebuild, params[F], params[G], has_aux=True)
 
         def loss_d(own):
             loss, (d_stats, decisions) = self.discriminator_loss(own[D], stats[D], self.reals(s), y, x_s, x_t)
@@ -138,27 +141,31 @@ class GenerateToAdapt(Adaptation):
         state, metrics = self.minimize(state, (D,), loss_d)
         new_d = self.masked(state, D)
 
-        def loss_g(own):
-            _, x_s, _, _ = rebuild(params[F], own[G])
+        def loss_g(x_s):
             p, q, _ = self.judge(new_d, stats[D], x_s)
-            return jnp.mean(float(self.class_heads) * cross_entropy(q, y) + self.fooling(p)), ({}, {})
+            return jnp.mean(float(self.class_heads) * cross_entropy(q, y) + self.fooling(p))
 
         def loss_c(own):
             logits = self.classify(own[C], f_s)
             return jnp.mean(cross_entropy(logits, y)), ({}, {'source_train_accuracy': jnp.mean(correct(logits, y))})
 
-        def loss_f(own):
-            f_s, x_s, x_t, _ = rebuild(own[F], params[G])
+        def loss_f(f_s, x_s, x_t):
             _, q_s, _ = self.judge(new_d, stats[D], x_s)
             p_t, _, _ = self.judge(new_d, stats[D], x_t)
             loss = cross_entropy(self.classify(params[C], f_s), y)
             loss += self.class_weight * float(self.class_heads) * cross_entropy(q_s, y)
-            return jnp.mean(loss + self.domain_weight * self.fooling(p_t)), (new_stats, {})
+            return jnp.mean(loss + self.domain_weight * self.fooling(p_t))
 
-        for players, loss in (((G,), loss_g), ((C,), loss_c), ((F,), loss_f)):
-            state, more = self.minimize(state, players, loss)
-            metrics |= more
-        state = state.replace(batch_stats={**state.batch_stats, **new_stats})
+        value_g, toward = jax.value_and_grad(loss_g)(x_s)
+        _, gradient_g = pull((jnp.zeros_like(f_s), toward, jnp.zeros_like(x_t)))
+        value_f, toward = jax.value_and_grad(loss_f, (0, 1, 2))(f_s, x_s, x_t)
+        gradient_f, _ = pull(toward)
+        state, more = self.minimize(state, (C,), loss_c)
+        metrics |= more
+        for player, value, gradient in ((G, value_g, gradient_g), (F, value_f, gradient_f)):
+            gradient = masks.apply(state.masks[player], gradient)
+            state, norms = update_player(state, player, gradient, self.optimizer_of(player), new_stats[player])
+            metrics |= norms | {f'loss/{player}': value}
         return self.after_step(state), metrics
 
     def pictures(self, state, batch, *, rng):

@@ -1,4 +1,4 @@
-"""Layers that every network shares: convolutions and pooling whose gradients are fast on CPU, normalisation."""
+"""Layers that every network shares: convolutions, pooling with a gradient that is fast on CPUs, normalisation."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -9,70 +9,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-_NHWC = ('NHWC', 'HWIO', 'NHWC')
+from gjax.nets.convolutions import conv2d, conv_transpose2d
+
 he_normal = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
-
-
-def _conv(images, kernel, strides, padding):
-    return lax.conv_general_dilated(images, kernel, strides, padding, dimension_numbers=_NHWC)
-
-
-def _canonical_gradients(strides, padding, images, kernel, cotangent):
-    """Both gradients as plain NHWC convolutions, the one form that XLA's CPU backend runs fast inside a loop."""
-    input_padding, kernel_padding = [], []
-    for size, taps, out, stride, (low, _) in zip(
-        images.shape[1:3], kernel.shape[:2], cotangent.shape[1:3], strides, padding, strict=True
-    ):
-        dilated = (out - 1) * stride + 1
-        input_padding.append((taps - 1 - low, size - dilated + low))
-        kernel_padding.append((low, taps - 1 + dilated - size - low))
-    flipped = jnp.swapaxes(kernel[::-1, ::-1], 2, 3)
-    images_bar = lax.conv_general_dilated(
-        cotangent, flipped, (1, 1), input_padding, lhs_dilation=strides, dimension_numbers=_NHWC
-    )
-    kernel_bar = lax.conv_general_dilated(
-        images.transpose(3, 1, 2, 0),
-        cotangent.transpose(1, 2, 0, 3),
-        (1, 1),
-        kernel_padding,
-        rhs_dilation=strides,
-        dimension_numbers=_NHWC,
-    )
-    return images_bar, kernel_bar.transpose(1, 2, 0, 3)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def conv2d(images, kernel, strides, padding):
-    """2-D convolution, NHWC by HWIO, equal to `lax.conv_general_dilated` in value and gradient.
-
-    XLA's CPU backend brings convolutions into its fast layout only outside loops, so the gradients of an ordinary
-    convolution run 3 to 40 times slower inside `lax.scan` and `lax.fori_loop` (jax issue 12868): just where attacks and
-    fused training steps live. Here they are written in that layout. Other backends keep XLA's own rule.
-
-    Args:
-      images: [B, H, W, C].
-      kernel: [kh, kw, C, D].
-      strides: two ints.
-      padding: two (low, high) pairs.
-
-    Returns:
-      [B, H', W', D]. Reverse mode (to any order) is defined, forward mode (`jax.jvp`) is not.
-    """
-    return _conv(images, kernel, strides, padding)
-
-
-def _conv2d_fwd(images, kernel, strides, padding):
-    return _conv(images, kernel, strides, padding), (images, kernel)
-
-
-def _conv2d_bwd(strides, padding, residuals, cotangent):
-    def xla(images, kernel, cotangent):
-        return jax.vjp(lambda x, w: _conv(x, w, strides, padding), images, kernel)[1](cotangent)
-
-    return lax.platform_dependent(*residuals, cotangent, cpu=partial(_canonical_gradients, strides, padding), default=xla)
-
-
-conv2d.defvjp(_conv2d_fwd, _conv2d_bwd)
 
 
 class Conv(nn.Module):
@@ -105,62 +44,6 @@ class Conv(nn.Module):
             bias = self.param('bias', self.bias_init, (self.features,), jnp.float32)
             outputs += bias.astype(self.dtype).reshape(1, 1, 1, -1)
         return outputs
-
-
-def _transposed_padding(taps, strides):
-    """What `lax.conv_transpose` pads the dilated input with for 'SAME': outputs are strides times as large as inputs."""
-    pads = []
-    for tap, stride in zip(taps, strides, strict=True):
-        total = tap + stride - 2
-        low = tap - 1 if stride > tap - 1 else -(-total // 2)
-        pads.append((low, total - low))
-    return pads
-
-
-def _conv_transpose(features, kernel, strides):
-    padding = _transposed_padding(kernel.shape[:2], strides)
-    return lax.conv_general_dilated(features, kernel, (1, 1), padding, lhs_dilation=strides, dimension_numbers=_NHWC)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def conv_transpose2d(features, kernel, strides):
-    """Transposed convolution with 'SAME' padding, equal to `lax.conv_transpose` in value and gradient.
-
-    It is the input gradient of a strided convolution of the flipped kernel, so its own gradients are that convolution and
-    that convolution's kernel gradient. XLA's CPU backend does not find this for the kernel: 12 to 17 times slower. Other
-    backends keep XLA's own rule.
-
-    Args:
-      features: [B, H, W, C].
-      kernel: [kh, kw, C, D].
-      strides: two ints.
-
-    Returns:
-      [B, H s, W s, D]. Reverse mode (to any order) is defined, forward mode (`jax.jvp`) is not.
-    """
-    return _conv_transpose(features, kernel, strides)
-
-
-def _conv_transpose2d_fwd(features, kernel, strides):
-    return _conv_transpose(features, kernel, strides), (features, kernel)
-
-
-def _conv_transpose2d_bwd(strides, residuals, cotangent):
-    def strided(features, kernel, cotangent):
-        taps = kernel.shape[:2]
-        pads = _transposed_padding(taps, strides)
-        padding = [(tap - 1 - low, tap - 1 - high) for tap, (low, high) in zip(taps, pads, strict=True)]
-        flipped = jnp.swapaxes(kernel[::-1, ::-1], 2, 3)
-        _, flipped_bar = _canonical_gradients(strides, padding, cotangent, flipped, features)
-        return conv2d(cotangent, flipped, strides, tuple(padding)), jnp.swapaxes(flipped_bar[::-1, ::-1], 2, 3)
-
-    def xla(features, kernel, cotangent):
-        return jax.vjp(lambda x, w: _conv_transpose(x, w, strides), features, kernel)[1](cotangent)
-
-    return lax.platform_dependent(*residuals, cotangent, cpu=strided, default=xla)
-
-
-conv_transpose2d.defvjp(_conv_transpose2d_fwd, _conv_transpose2d_bwd)
 
 
 class ConvTranspose(nn.Module):

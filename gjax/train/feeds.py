@@ -17,7 +17,7 @@ import numpy as np
 
 from gjax import data
 from gjax.data.streaming import EvalBatches, TrainBatches, stream
-from gjax.train.devices import device_memory, replicated, sharded
+from gjax.train.devices import compiled, device_memory, sharded
 from gjax.train.errors import RunError
 
 CHUNK_BYTES = 2**28  # a streamed chunk of several steps takes no more than this, unless one batch does
@@ -48,7 +48,7 @@ def replicate(records: data.Records, mesh) -> data.DeviceData:
     rows = own_rows(mesh, padded)
     split = records.read(np.minimum(rows, count - 1))
     parts = [to_devices(array, rows, padded, mesh) for array in (split.images, split.labels)]
-    whole = jax.jit(lambda parts: [part[:count] for part in parts], out_shardings=replicated(mesh))
+    whole = compiled(lambda parts: [part[:count] for part in parts], mesh)
     return data.DeviceData(*whole(parts))
 
 

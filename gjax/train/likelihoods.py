@@ -10,7 +10,7 @@ import numpy as np
 
 from gjax import attacks, data, metrics
 from gjax.losses import nats
-from gjax.train.devices import replicated
+from gjax.train.devices import compiled
 from gjax.train.errors import RunError
 from gjax.train.run import Run, make_evaluate
 
@@ -160,7 +160,7 @@ class LikelihoodScores:
         own = found['test']
         rows = np.linspace(0, len(own['bits']) - 1, min(count, len(own['bits']))).astype(int)
         attacked = self._over('raised', self._attacked, state, own['images'][rows])
-        samples = run.once('samples', lambda: jax.jit(sample, out_shardings=replicated(run.mesh)))(state, run.eval_rng)
+        samples = run.once('samples', lambda: compiled(sample, run.mesh))(state, run.eval_rng)
         shown = {
             'samples': data.to_levels(jax.device_get(samples)),
             'images': own['images'][rows],

@@ -14,7 +14,7 @@ from gjax.metrics import MaskedMean
 from gjax.train import config as configs
 from gjax.train import feeds
 from gjax.train.checkpoint import from_arrays, to_arrays
-from gjax.train.devices import check_divisible, data_mesh, device_memory, replicated, sharded
+from gjax.train.devices import check_divisible, compiled, data_mesh, device_memory, sharded
 from gjax.train.errors import RunError
 from gjax.train.weights import read_weights
 
@@ -53,7 +53,7 @@ def make_train_call(method, mesh, begin, *, max_steps: int, augmentation: dict):
 
         return jax.lax.fori_loop(0, count, body, (state, buffers))
 
-    return jax.jit(call, donate_argnums=0, out_shardings=replicated(mesh))
+    return compiled(call, mesh, donate_argnums=0)
 
 
 def make_evaluate(function, mesh, batch_of):
@@ -63,7 +63,7 @@ def make_evaluate(function, mesh, batch_of):
         batch = jax.lax.with_sharding_constraint(batch_of(source), sharded(mesh))
         return function(state, batch, rng=rng)
 
-    return jax.jit(call, out_shardings=replicated(mesh))
+    return compiled(call, mesh)
 
 
 def _stops(step: int, cadences, cuts, total: int):
@@ -177,8 +177,7 @@ class Run:
 
     def init(self):
         """The state at step 0, on every device."""
-        compiled = self.once('init', lambda: jax.jit(self.method.init, out_shardings=replicated(self.mesh)))
-        state = compiled(self.init_rng, self._example)
+        state = self.once('init', lambda: compiled(self.method.init, self.mesh))(self.init_rng, self._example)
         if not (path := self.config.net.get('weights', '')):
             return state
         try:
@@ -193,8 +192,9 @@ class Run:
         """
         if 'init' in self._compiled or self.mesh.devices.flat[0].platform != 'cpu':
             return self.init()
-        options = {'out_shardings': replicated(self.mesh), 'compiler_options': {'xla_backend_optimization_level': 0}}
-        return self.once('template', lambda: jax.jit(self.method.init, **options))(self.init_rng, self._example)
+        options = {'xla_backend_optimization_level': 0}
+        init = self.once('template', lambda: compiled(self.method.init, self.mesh, options=options))
+        return init(self.init_rng, self._example)
 
     def once(self, name: str, make):
         """What make() gives, made once: a function compiles once for all states that it is called with."""

@@ -18,7 +18,7 @@ from gjax.train import config as configs
 from gjax.train import processes
 from gjax.train.cache import cache_dir
 from gjax.train.checkpoint import Checkpointer
-from gjax.train.devices import replicated, sharded
+from gjax.train.devices import compiled, sharded
 from gjax.train.errors import RunError
 from gjax.train.logging import read_arrays
 from gjax.train.run import Run, make_evaluate
@@ -139,7 +139,7 @@ class Scores:
             images = run.method.generate(state, size, rng=rng)
             return self.extractor(variables, jax.lax.with_sharding_constraint(images, sharded(run.mesh)))
 
-        function = run.once('scores generated', lambda: jax.jit(call, out_shardings=replicated(run.mesh)))
+        function = run.once('scores generated', lambda: compiled(call, run.mesh))
         parts = []
         for i in range(-(-count // size)):
             run.check()
@@ -179,7 +179,7 @@ class Scores:
             return batch['image'], method.reconstruct(state, batch['image'])
 
         if 'generate' in method.abilities():
-            samples = run.once('scores samples', lambda: jax.jit(generate, out_shardings=replicated(run.mesh)))
+            samples = run.once('scores samples', lambda: compiled(generate, run.mesh))
             shown['generated'] = samples(state, run.eval_rng)
         if 'reconstruct' in method.abilities():
             function = self._evaluate('pairs', reconstruct)

@@ -8,7 +8,8 @@ import pytest
 from jax import lax
 
 from gjax import nets
-from gjax.nets.layers import conv2d, max_pool
+from gjax.nets.convolutions import conv2d
+from gjax.nets.layers import max_pool
 
 
 @pytest.mark.parametrize(
@@ -19,6 +20,12 @@ from gjax.nets.layers import conv2d, max_pool
         ((2, 8, 8, 2), (5, 3, 2, 4), (2, 3), ((0, 2), (1, 0))),
         ((2, 8, 8, 2), (1, 1, 2, 4), (2, 2), ((0, 0), (0, 0))),
         ((2, 7, 7, 2), (4, 4, 2, 3), (2, 2), ((0, 0), (2, 1))),
+        ((2, 8, 8, 6), (3, 3, 6, 4), (1, 1), ((1, 1), (1, 1))),
+        ((2, 9, 7, 6), (3, 3, 6, 4), (2, 2), ((1, 1), (1, 1))),
+        ((2, 8, 8, 6), (5, 3, 6, 4), (2, 3), ((0, 2), (1, 0))),
+        ((2, 8, 8, 6), (1, 1, 6, 4), (2, 2), ((0, 0), (0, 0))),
+        ((2, 7, 7, 6), (4, 4, 6, 3), (2, 2), ((0, 0), (2, 1))),
+        ((2, 8, 8, 2), (3, 5, 2, 4), (1, 1), ((0, 0), (2, 0))),
     ],
 )
 def test_conv2d_equals_xla_in_value_and_both_gradients(size, kernel, strides, padding):
