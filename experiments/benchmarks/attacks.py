@@ -17,6 +17,7 @@ from experiments.benchmarks.peer import Peer
 from experiments.benchmarks.works import WORKS, build
 from gjax import attacks
 from gjax.losses import correct, cross_entropy
+from gjax.train.devices import compiled
 from gjax.train.errors import RunError
 
 WORK = 'pgd10'  # whose network and radius these are
@@ -33,14 +34,13 @@ def ours(run, attack_steps: int):
     """(state, images, labels, rng) -> (share that is still right, attacked images), compiled."""
     method, sizes = run.method, WORKS[WORK].sizes
 
-    @jax.jit
     def evaluate(state, images, labels, rng):
         logits_fn = partial(method.logits, state)
         options = {'rng': rng, 'steps': attack_steps, 'step_size': sizes['step_size']}
         found = attacks.pgd(logits_fn, images, labels, sizes['eps'], **options)
         return jnp.mean(correct(logits_fn(found), labels).astype(jnp.float32)), found
 
-    return evaluate
+    return compiled(evaluate, run.mesh)
 
 
 def check(peer: Peer, run, attack_steps: int) -> float:

@@ -10,7 +10,8 @@ import numpy as np
 
 from experiments.benchmarks import measure, steps
 from experiments.benchmarks.peer import Peer
-from experiments.benchmarks.works import SGD, WORKS, Work, build
+from experiments.benchmarks.works import SGD, WORKS, Work, build, timer
+from gjax.train.devices import compiled
 from gjax.train.errors import RunError
 
 BATCHES = (16, 32, 64, 128, 256, 512)
@@ -37,7 +38,7 @@ def add_options(parser) -> None:
 
 
 def _timers(work, key: str, values, seconds: float) -> dict:
-    return {value: steps.timer(build(work, SHORT | {key: value}), seconds)[0] for value in values}
+    return {value: timer(build(work, SHORT | {key: value}), seconds)[0] for value in values}
 
 
 def dispatched(seconds: float):
@@ -47,7 +48,7 @@ def dispatched(seconds: float):
     run = build(SMALL)
     images, labels = steps.training_split(run)
     rng, count = np.random.default_rng(0), run.config.train.batch_size
-    step, held = jax.jit(run.method.step, donate_argnums=0), [run.init()]
+    step, held = compiled(run.method.step, run.mesh, donate_argnums=0), [run.init()]
 
     def visit(number: int) -> float:
         started = time.monotonic()
@@ -65,7 +66,7 @@ def dispatched(seconds: float):
 
 def on_devices(seconds: float) -> float:
     """Milliseconds a step of `SMALL` on all devices of this process; called in processes of their own."""
-    return steps.timer(build(SMALL, {'train.batch_size': 64}), seconds)[0]()
+    return timer(build(SMALL, {'train.batch_size': 64}), seconds)[0]()
 
 
 def _on(count: int, seconds: float) -> float:

@@ -4,11 +4,8 @@ Both are the engine's compiled loop on the mini experiments of lottery_tickets. 
 chain carries, the weights to rewind to included; nothing is pruned yet: zeros cost what other numbers do.
 """
 
-import time
-
-import jax
-
 from experiments.benchmarks import measure
+from experiments.benchmarks.works import timer
 from gjax.train import config as configs
 from gjax.train.errors import RunError
 from gjax.train.run import Run
@@ -18,7 +15,7 @@ CALL = 40  # steps of a compiled call
 
 
 def add_options(parser) -> None:
-    parser.add_argument('--steps', type=int, default=40, help='training steps of one measurement')
+    parser.add_argument('--seconds', type=float, default=2.0, help='of one measurement, about')
     parser.add_argument('--repetitions', type=int, default=15, help='measurements of each, in turns')
 
 
@@ -35,28 +32,12 @@ def pair(work: str, overrides: dict | None = None) -> dict[str, Run]:
     return {'masked': Run(chain), 'dense': Run(plain)}
 
 
-def timer(run: Run, steps: int):
-    """A function that trains `steps` steps and gives milliseconds a step; the first call compiles."""
-    with run.feed.chunks(0, [steps]) as sources:
-        source = next(iter(sources))
-    held = [run.init()]
-
-    def visit() -> float:
-        started = time.monotonic()
-        held[0], metrics = run.train_call(held[0], source, run.augment_rng, jax.numpy.int32(steps))
-        jax.block_until_ready((held[0], metrics))
-        return 1000 * (time.monotonic() - started) / steps
-
-    visit()
-    return visit
-
-
-def results(works, steps: int, repetitions: int, overrides: dict | None = None) -> dict:
+def results(works, seconds: float, repetitions: int, overrides: dict | None = None) -> dict:
     """{'machine', 'steps': rows of work, masked and dense milliseconds}."""
     machine, rows = measure.machine(), []
     for work in works:
         runs = pair(work, overrides)
-        timers = [timer(run, steps) for run in runs.values()]
+        timers = [timer(run, seconds)[0] for run in runs.values()]
         # Each repetition visits them in both orders: what runs second finds other caches.
         visits = [*timers, *timers[::-1]]
         values = measure.interleaved(visits, repetitions, work)
@@ -73,11 +54,9 @@ def results(works, steps: int, repetitions: int, overrides: dict | None = None) 
 
 
 def run(arguments) -> dict:
-    if not 1 <= arguments.steps <= CALL or arguments.repetitions < 1:
-        raise RunError(
-            f'--steps is {arguments.steps}, --repetitions {arguments.repetitions}; allowed: 1..{CALL}, and at least 1'
-        )
-    return results(WORKS, arguments.steps, arguments.repetitions)
+    if arguments.seconds <= 0 or arguments.repetitions < 1:
+        raise RunError(f'--seconds is {arguments.seconds}, --repetitions {arguments.repetitions}; allowed: > 0, >= 1')
+    return results(WORKS, arguments.seconds, arguments.repetitions)
 
 
 def text(results: dict) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 
 from experiments.benchmarks import measure
 from experiments.benchmarks.peer import Peer
-from experiments.benchmarks.works import WORKS, Work, build
+from experiments.benchmarks.works import WORKS, Work, build, timer
 from gjax import data
 from gjax.train.errors import RunError
 from gjax.train.run import Run
@@ -55,31 +55,6 @@ def add_options(parser) -> None:
     add_peer_options(parser)
     parser.add_argument('--works', default=','.join(WORKS), help='which of: %(default)s')
     parser.add_argument('--seconds', type=float, default=4.0, help='of one measurement, at least')
-
-
-def timer(run: Run, seconds: float):
-    """(a function that trains for at least so long and gives milliseconds a step, the seconds that its compilation took)."""
-    count = run.steps_per_call
-    with run.feed.chunks(0, [count]) as sources:
-        source = next(iter(sources))
-    held = [run.init()]
-
-    def call(number: int) -> None:
-        held[0], metrics = run.train_call(held[0], source, run.augment_rng, jnp.int32(number))
-        jax.block_until_ready((held[0], metrics))
-
-    began = time.monotonic()
-    call(1)
-    compiled = time.monotonic() - began
-
-    def visit() -> float:
-        taken, started = 0, time.monotonic()
-        while not taken or time.monotonic() - started < seconds:
-            call(count)
-            taken += count
-        return 1000 * (time.monotonic() - started) / taken
-
-    return visit, compiled
 
 
 def matrix_peak() -> float:
@@ -198,15 +173,19 @@ def measured(name: str, peer: Peer | None, modes, seconds: float, repetitions: i
     run, threads = build(work, overrides), measure.cores()
     row = {'work': name, 'title': work.title, 'batch': run.config.train.batch_size}
     row['flops'] = 0.0 if work.loops else run.step_flops()
-    visit, row['compile_seconds'] = timer(run, seconds)
+    visit, program = timer(run, seconds)
+    row |= {'cold_seconds': program.cold_seconds, 'warm_seconds': program.warm_seconds, 'memory': {'gjax': program.memory}}
     visits = {'gjax': visit}
     if peer is not None and work.kind:
         variables, *first = first_steps(run, work)
         prepare(peer, run, work, variables, threads)
         for mode in modes:
             try:
-                difference(peer, mode, work, *first)
-                once = peer.call('milliseconds', mode, 2)  # compiles
+                began = time.monotonic()
+                difference(peer, mode, work, *first)  # compiles
+                if mode == 'compile':
+                    row['torch_compile_seconds'] = time.monotonic() - began
+                row['memory'][mode] = peer.call('peak_memory', mode)
                 once = peer.call('milliseconds', mode, 1)
             except RunError as error:  # no compiler, say: the other columns are still worth having
                 print(f'{name}: {error}', file=sys.stderr, flush=True)
@@ -214,7 +193,10 @@ def measured(name: str, peer: Peer | None, modes, seconds: float, repetitions: i
             steps = max(1, round(1000 * seconds / once))
             visits[mode] = lambda mode=mode, steps=steps: peer.call('milliseconds', mode, steps)
     values = measure.interleaved(list(visits.values()), repetitions, name)
-    return row | {'milliseconds': dict(zip(visits, values, strict=True))}
+    row['milliseconds'] = dict(zip(visits, values, strict=True))
+    medians = ', '.join(f'{side} {statistics.median(own):.1f}' for side, own in row['milliseconds'].items())
+    print(f'{name}: {medians} ms a step', file=sys.stderr, flush=True)
+    return row
 
 
 def run(arguments) -> dict:
@@ -257,9 +239,18 @@ def text(results: dict) -> str:
         elif modes:
             cells.append('')
         share = row['flops'] / (middle / 1000) / 1e9 / peak
-        rows.append([*cells, f'{100 * share:.0f}' if row['flops'] else '', f'{row["compile_seconds"]:.1f}'])
+        cells.append(f'{100 * share:.0f}' if row['flops'] else '')
+        cells += [
+            f'{row["memory"][side]:,.0f}' if row['memory'].get(side) else '' for side in ('gjax', best)[: 1 + bool(modes)]
+        ]
+        cells.append(f'{row["cold_seconds"]:.1f}, {row["warm_seconds"]:.1f}')
+        if 'compile' in modes:
+            cells.append(f'{row["torch_compile_seconds"]:.1f}' if 'torch_compile_seconds' in row else '')
+        rows.append(cells)
     columns = ['training step', 'gjax (ms)', 'images/s', *(f'torch {mode} (ms)' for mode in modes)]
-    columns += ['gjax / best torch'] * bool(modes) + ['share of the matrix peak (%)', 'compilation (s)']
+    columns += ['gjax / best torch'] * bool(modes) + ['share of the matrix peak (%)', 'memory (MiB)']
+    columns += ['of the best torch (MiB)'] * bool(modes) + ['compilation, and kept (s)']
+    columns += ["torch's (s)"] * ('compile' in modes)
     count = len(results['steps'][0]['milliseconds']['gjax'])
     return (
         f'{measure.machine_line(results["machine"])}\nMedian (least - most) of {count} repetitions; float32; the peak, of a '

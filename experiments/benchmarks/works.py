@@ -1,6 +1,12 @@
 """The training steps that are measured: their configs, and the sizes of their peers in PyTorch."""
 
 import dataclasses
+import math
+import tempfile
+import time
+
+import jax
+import jax.numpy as jnp
 
 from gjax.train import config as configs
 from gjax.train.run import Run
@@ -141,6 +147,69 @@ def build(work: Work, overrides: dict | None = None) -> Run:
             config.data.target = 'syndigits'
         configs.complete(config)
     return Run(config)
+
+
+@dataclasses.dataclass
+class Program:
+    """A run's compiled loop, the seconds that compiling it took (with nothing kept, and with what was kept of the first
+    time), and the MiB that it holds while it runs: state, training set and XLA's own plan for the rest."""
+
+    call: object
+    source: object
+    cold_seconds: float
+    warm_seconds: float
+    memory: float
+
+
+def compiled_loop(run: Run) -> Program:
+    """The engine's loop, ahead of time and twice, the second time from a cache on disk."""
+    count = run.steps_per_call
+    with run.feed.chunks(0, [count]) as sources:
+        source = next(iter(sources))
+    arguments = (run.init(), source, run.augment_rng, jnp.int32(count))
+    settings = ('jax_compilation_cache_dir', 'jax_persistent_cache_min_compile_time_secs')
+    before = {name: getattr(jax.config, name) for name in settings}
+    seconds = []
+    with tempfile.TemporaryDirectory() as folder:
+        jax.config.update(settings[0], folder)
+        jax.config.update(settings[1], 0.0)
+        jax.experimental.compilation_cache.compilation_cache.reset_cache()
+        try:
+            for _ in range(2):
+                started = time.monotonic()
+                call = run.train_call.lower(*arguments).compile()
+                seconds.append(time.monotonic() - started)
+                jax.clear_caches()
+        finally:
+            for name, value in before.items():
+                jax.config.update(name, value)
+            jax.experimental.compilation_cache.compilation_cache.reset_cache()
+    plan = call.memory_analysis()
+    held = plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes + plan.temp_size_in_bytes
+    return Program(call, source, *seconds, held / 2**20)
+
+
+def timer(run: Run, seconds: float):
+    """(a function that trains for about so long and gives milliseconds a step, the compiled `Program`)."""
+    program, held = compiled_loop(run), [run.init()]
+
+    def call(number: int) -> float:
+        started = time.monotonic()
+        held[0], metrics = program.call(held[0], program.source, run.augment_rng, jnp.int32(number))
+        jax.block_until_ready((held[0], metrics))
+        return time.monotonic() - started
+
+    call(1)
+    number = max(1, min(run.steps_per_call, math.ceil(seconds / call(1))))  # steps of a call
+
+    def visit() -> float:
+        taken, started = 0, time.monotonic()
+        while not taken or time.monotonic() - started < seconds:
+            call(number)
+            taken += number
+        return 1000 * (time.monotonic() - started) / taken
+
+    return visit, program
 
 
 def _sections(flat: dict) -> dict:

@@ -161,7 +161,7 @@ def test_every_repetition_visits_all():
 
 def test_masked_steps_are_measured_beside_dense_ones():
     small = {'net.widths': (2, 4), 'train.batch_size': 16, 'train.eval_batch_size': 16, 'evaluation.extractor': ''}
-    found = masks.results(('vae',), 2, 2, small)
+    found = masks.results(('vae',), 0.01, 2, small)
     (row,) = found['steps']
     _positive(row['masked'], 4)
     _positive(row['dense'], 4)
