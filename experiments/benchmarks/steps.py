@@ -240,9 +240,8 @@ def text(results: dict) -> str:
             cells.append('')
         share = row['flops'] / (middle / 1000) / 1e9 / peak
         cells.append(f'{100 * share:.0f}' if row['flops'] else '')
-        cells += [
-            f'{row["memory"][side]:,.0f}' if row['memory'].get(side) else '' for side in ('gjax', best)[: 1 + bool(modes)]
-        ]
+        sides = ('gjax', best) if modes else ('gjax',)
+        cells += [f'{row["memory"][side]:,.0f}' if row['memory'].get(side) else '' for side in sides]
         cells.append(f'{row["cold_seconds"]:.1f}, {row["warm_seconds"]:.1f}')
         if 'compile' in modes:
             cells.append(f'{row["torch_compile_seconds"]:.1f}' if 'torch_compile_seconds' in row else '')

