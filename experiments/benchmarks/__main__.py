@@ -5,12 +5,14 @@ python -m experiments.benchmarks --suite=data --peer=torch --update_readme      
 
 import argparse
 import importlib
+import os
 import sys
 from pathlib import Path
 
 # Each a module here with add_options(parser), run(arguments) -> results, and text(results) -> Markdown.
 SUITES = ('data', 'masks', 'steps', 'attacks', 'start', 'growth')
 README = Path(__file__).parent / 'README.md'
+FRONT = README.parents[2] / 'README.md'  # gets the suite's `summary(results)`, if it has one
 
 
 def publish(suite: str, results: dict, text: str, out: Path, readme: Path | None = None) -> None:
@@ -41,12 +43,15 @@ def main(argv: list[str] | None = None) -> int:
 
     from gjax.data.dataset import DataError
     from gjax.train.errors import RunError
+    from gjax.train.study import update_between
 
     try:
         results = module.run(arguments)
         text = module.text(results)
         print(text)
         publish(suite, results, text, Path(arguments.out), README if arguments.update_readme else None)
+        if arguments.update_readme and hasattr(module, 'summary'):
+            update_between(FRONT, f'benchmark {suite}', module.summary(results))
     except (RunError, DataError, OSError) as error:
         print(f'benchmarks: error: {error}', file=sys.stderr)
         return 1
@@ -54,4 +59,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
+    os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')  # a peer needs memory of the same GPU
     sys.exit(main())

@@ -53,7 +53,8 @@ def check(peer: Peer, run, attack_steps: int) -> float:
     labels = (np.arange(count) % run.info.num_classes).astype(np.int32)
     key = jax.random.key(0)
     start = np.asarray(sizes['eps'] * jax.random.uniform(key, images.shape, jnp.float32, -1.0, 1.0))
-    found = ours(run, attack_steps)(state, images, labels, key)[1]
+    with jax.default_matmul_precision('highest'):
+        found = ours(run, attack_steps)(state, images, labels, key)[1]
     other = peer.call('attacked', images, labels, start, attack_steps)
     mine, theirs = (float(jnp.mean(cross_entropy(run.method.logits(state, x), labels))) for x in (found, jnp.asarray(other)))
     clean = float(jnp.mean(cross_entropy(run.method.logits(state, images), labels)))

@@ -1,7 +1,9 @@
-"""What pruning masks cost: a training step under masks beside the same step without any.
+"""What pruning costs and wins: a training step under masks, and one of a network with half the channels cut out, beside the
+same step of the whole network.
 
-Both are the engine's compiled loop on the mini experiments of lottery_tickets. The masked one has the whole state that the
-chain carries, the weights to rewind to included; nothing is pruned yet: zeros cost what other numbers do.
+All are the engine's compiled loop on the mini experiments of lottery_tickets. The masked one has the whole state that the
+chain carries, the weights to rewind to included; nothing is pruned yet: zeros cost what other numbers do. The sliced one is
+what an early-bird ticket trains: a network of smaller layers.
 """
 
 from experiments.benchmarks import measure
@@ -12,6 +14,7 @@ from gjax.train.run import Run
 
 WORKS = ('ae', 'vae', 'gan')
 CALL = 40  # steps of a compiled call
+KEPT = 0.5  # of the channels, in a sliced network
 
 
 def add_options(parser) -> None:
@@ -19,8 +22,8 @@ def add_options(parser) -> None:
     parser.add_argument('--repetitions', type=int, default=15, help='measurements of each, in turns')
 
 
-def pair(work: str, overrides: dict | None = None) -> dict[str, Run]:
-    """The runs with and without masks."""
+def runs_of(work: str, overrides: dict | None = None) -> dict[str, Run]:
+    """The runs: 'masked', 'dense', and 'sliced'."""
     chain = configs.load(f'lottery_tickets/digits.py:{work}', {'train.steps_per_call': CALL, **(overrides or {})})
     plain = configs.from_json(configs.to_json(chain))
     method = {'name': 'gan' if work == 'gan' else 'autoencoder', 'ema': chain.method.ema}
@@ -29,27 +32,25 @@ def pair(work: str, overrides: dict | None = None) -> dict[str, Run]:
     with plain.unlocked():
         plain.method = method
         configs.complete(plain)
-    return {'masked': Run(chain), 'dense': Run(plain)}
+    dense, sliced = Run(plain), configs.from_json(configs.to_json(plain))
+    with sliced.unlocked():
+        for option, widths in dense.method.net.channel_sizes().items():
+            sliced.net[option] = tuple(round(KEPT * width) for width in widths)
+    return {'masked': Run(chain), 'dense': dense, 'sliced': Run(sliced)}
 
 
 def results(works, seconds: float, repetitions: int, overrides: dict | None = None) -> dict:
-    """{'machine', 'steps': rows of work, masked and dense milliseconds}."""
+    """{'machine', 'steps': rows of work, and milliseconds of its runs}."""
     machine, rows = measure.machine(), []
     for work in works:
-        runs = pair(work, overrides)
+        runs = runs_of(work, overrides)
         timers = [timer(run, seconds)[0] for run in runs.values()]
         # Each repetition visits them in both orders: what runs second finds other caches.
         visits = [*timers, *timers[::-1]]
         values = measure.interleaved(visits, repetitions, work)
-        first, second, second_again, first_again = values
-        rows.append(
-            {
-                'work': work,
-                'batch': runs['dense'].config.train.batch_size,
-                'masked': [*first, *first_again],
-                'dense': [*second, *second_again],
-            }
-        )
+        count = len(runs)
+        row = {name: [*values[i], *values[2 * count - 1 - i]] for i, name in enumerate(runs)}
+        rows.append({'work': work, 'batch': runs['dense'].config.train.batch_size} | row)
     return {'machine': machine, 'steps': rows}
 
 
@@ -63,10 +64,11 @@ def text(results: dict) -> str:
     """Markdown."""
     rows = []
     for row in results['steps']:
-        ratios = [masked / dense for masked, dense in zip(row['masked'], row['dense'], strict=True)]
-        times = [measure.shown(row[name], 2) for name in ('dense', 'masked')]
-        rows.append([f'{row["work"]}, batch {row["batch"]}', *times, measure.shown(ratios, 3)])
-    columns = ['step', 'dense (ms)', 'masked (ms)', 'masked / dense']
+        times = [measure.shown(row[name], 2) for name in ('dense', 'masked', 'sliced')]
+        for name in ('masked', 'sliced'):
+            times.append(measure.shown([own / dense for own, dense in zip(row[name], row['dense'], strict=True)], 3))
+        rows.append([f'{row["work"]}, batch {row["batch"]}', *times])
+    columns = ['step', 'dense (ms)', 'masked (ms)', 'sliced (ms)', 'masked / dense', 'sliced / dense']
     count = len(results['steps'][0]['dense'])
     return f'{measure.machine_line(results["machine"])}\nMedian (least - most) of {count} repetitions.\n\n' + measure.table(
         columns, rows

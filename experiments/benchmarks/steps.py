@@ -16,14 +16,16 @@ import numpy as np
 
 from experiments.benchmarks import measure
 from experiments.benchmarks.peer import Peer
-from experiments.benchmarks.works import WORKS, Work, build, timer
+from experiments.benchmarks.works import DEFAULT, WORKS, Work, build, step_flops, timer
 from gjax import data
+from gjax.train.devices import compiled
 from gjax.train.errors import RunError
 from gjax.train.run import Run
 
 MODES = ('eager', 'channels_last', 'compile')  # in which torch runs a step
 TOLERANCE = 1e-4  # between the first losses of the two sides, of losses above 1 relative
-LATER = 5e-3  # after a step, which multiplies rounding
+LATER = 5e-3  # after a step of some player, which multiplies rounding
+DTYPES = ('float32', 'bfloat16')  # of the arithmetic; the rest of a step is float32 on both sides
 PEAK_SIZE = 1024  # of the square matrices whose product is the peak
 
 
@@ -46,20 +48,24 @@ def peer_of(arguments):
         raise RunError(f'--repetitions is {arguments.repetitions}; allowed: at least 1')
     if not arguments.peer:
         return contextlib.nullcontext(), modes
-    if jax.default_backend() != 'cpu':
-        raise RunError(f'--peer is torch, JAX runs on {jax.default_backend()}; allowed: on the CPU, where the peer runs')
+    if jax.default_backend() not in ('cpu', 'gpu'):
+        raise RunError(f'--peer is torch, JAX runs on {jax.default_backend()}; allowed: on a CPU or a GPU')
+    if jax.device_count() > 1:
+        raise RunError(f'--peer is torch, JAX has {jax.device_count()} devices; allowed: one, as the peer')
     return Peer('torch', 'experiments.benchmarks.torch_steps'), modes
 
 
 def add_options(parser) -> None:
     add_peer_options(parser)
-    parser.add_argument('--works', default=','.join(WORKS), help='which of: %(default)s')
+    parser.add_argument('--works', default=','.join(DEFAULT), help=f'which of: {", ".join(WORKS)}')
+    parser.add_argument('--dtype', default='float32', help='of the arithmetic: float32 or bfloat16')
     parser.add_argument('--seconds', type=float, default=4.0, help='of one measurement, at least')
 
 
-def matrix_peak() -> float:
-    """GFLOP/s of the product of two square float32 matrices, the best of several."""
-    a = jnp.ones((PEAK_SIZE, PEAK_SIZE)) / PEAK_SIZE
+def matrix_peak(dtype: str = 'float32') -> float:
+    """GFLOP/s of the product of two square matrices, the best of several."""
+    size = PEAK_SIZE if jax.default_backend() == 'cpu' else 8 * PEAK_SIZE
+    a = jnp.ones((size, size), dtype) / size
     product = jax.jit(lambda a: a @ a)
     product(a).block_until_ready()
     best = math.inf
@@ -69,7 +75,7 @@ def matrix_peak() -> float:
             a = product(a)
         a.block_until_ready()
         best = min(best, (time.monotonic() - started) / 5)
-    return 2 * PEAK_SIZE**3 / best / 1e9
+    return 2 * size**3 / best / 1e9
 
 
 def sizes_of(run: Run, work: Work) -> dict:
@@ -129,10 +135,11 @@ def first_steps(run: Run, work: Work):
     if run.domains:
         batch = {'source': batch, 'target': {'image': jnp.asarray(images[1]), 'index': jnp.arange(count)}}
     variables = {player: jax.device_get((state.params[player], state.batch_stats[player])) for player in state.params}
-    found, draws, step = [], [], jax.jit(run.method.step)
+    found, draws, step = [], [], compiled(run.method.step, run.mesh)
     for _ in range(work.checked):
         draws.append(draws_of(run, work, state))
-        state, metrics = step(state, batch)
+        with jax.default_matmul_precision('highest'):  # a GPU's default is TF32
+            state, metrics = step(state, batch)
         found.append({name[5:]: float(value) for name, value in metrics.items() if name.startswith('loss/')})
     if work.kind == 'generate_to_adapt':
         images, labels = images.reshape(-1, *images.shape[2:]), np.tile(labels, 2)
@@ -148,37 +155,45 @@ def training_split(run: Run):
     return np.asarray(examples.images), np.asarray(examples.labels)
 
 
-def prepare(peer: Peer, run: Run, work: Work, variables: dict, threads: int) -> None:
+def prepare(peer: Peer, run: Run, work: Work, variables: dict, threads: int, dtype: str = 'float32') -> None:
     """Gives the peer what it works on."""
-    peer.call('prepare', work.kind, sizes_of(run, work), variables, *training_split(run), threads)
+    device = 'cpu' if jax.default_backend() == 'cpu' else 'cuda'
+    peer.call('prepare', work.kind, sizes_of(run, work), variables, *training_split(run), threads, device, dtype)
 
 
 def difference(peer: Peer, mode: str, work: Work, images, labels, draws, ours) -> float:
     """The largest difference between the first losses of the peer and ours; RunError where one is above its limit."""
     theirs, largest = peer.call('losses', mode, images, labels, draws), 0.0
     for number, (own, other) in enumerate(zip(ours, theirs, strict=True)):
-        for player, value in other.items():
-            apart = abs(own[player] - value) / max(1.0, abs(own[player]))
-            if not apart <= (LATER if number else TOLERANCE):
+        for place, (player, value) in enumerate(other.items()):
+            apart, first = abs(own[player] - value) / max(1.0, abs(own[player])), not number and not place
+            if not apart <= (TOLERANCE if first else LATER):
                 raise RunError(
                     f'{work.title}, {mode}: the losses of the two sides differ by {apart:.1e}: {ours} and {theirs}'
                 )
-            largest = max(largest, 0.0 if number else apart)
+            largest = max(largest, apart if first else 0.0)
     return largest
 
 
-def measured(name: str, peer: Peer | None, modes, seconds: float, repetitions: int, overrides=None) -> dict:
+def measured(
+    name: str, peer: Peer | None, modes, seconds: float, repetitions: int, overrides=None, dtype: str = 'float32'
+) -> dict:
     """One row: milliseconds of every repetition, of gjax and of the peer's modes."""
     work = WORKS[name]
     run, threads = build(work, overrides), measure.cores()
-    row = {'work': name, 'title': work.title, 'batch': run.config.train.batch_size}
-    row['flops'] = 0.0 if work.loops else run.step_flops()
-    visit, program = timer(run, seconds)
+    timed = run if dtype == 'float32' else build(work, (overrides or {}) | {'net.dtype': dtype})
+    row = {
+        'work': name,
+        'title': work.title,
+        'batch': run.config.train.batch_size,
+        'flops': step_flops(run, work, overrides),
+    }
+    visit, program = timer(timed, seconds)
     row |= {'cold_seconds': program.cold_seconds, 'warm_seconds': program.warm_seconds, 'memory': {'gjax': program.memory}}
     visits = {'gjax': visit}
     if peer is not None and work.kind:
         variables, *first = first_steps(run, work)
-        prepare(peer, run, work, variables, threads)
+        prepare(peer, run, work, variables, threads, dtype)
         for mode in modes:
             try:
                 began = time.monotonic()
@@ -206,11 +221,17 @@ def run(arguments) -> dict:
             raise RunError(f'--works has {name!r}; known: {", ".join(WORKS)}')
     if arguments.seconds <= 0:
         raise RunError(f'--seconds is {arguments.seconds}; allowed: > 0')
+    if arguments.dtype not in DTYPES:
+        raise RunError(f'--dtype is {arguments.dtype!r}; allowed: {", ".join(DTYPES)}')
+    if arguments.update_readme and (set(works) != set(DEFAULT) or not arguments.peer or arguments.dtype != DTYPES[0]):
+        raise RunError('--update_readme is for the whole table; allowed: with --peer=torch, all --works, --dtype=float32')
     context, modes = peer_of(arguments)
-    results = {'machine': measure.machine(), 'peak_gflops': matrix_peak(), 'steps': []}
+    peak = matrix_peak(arguments.dtype)
+    results = {'machine': measure.machine(), 'dtype': arguments.dtype, 'peak_gflops': peak, 'steps': []}
     with context as peer:
         for name in works:
-            results['steps'].append(measured(name, peer, modes, arguments.seconds, arguments.repetitions))
+            options = {'dtype': arguments.dtype}
+            results['steps'].append(measured(name, peer, modes, arguments.seconds, arguments.repetitions, **options))
     return results
 
 
@@ -218,6 +239,31 @@ def best_mode(row: dict) -> str:
     """The peer's fastest mode by the median; '' without a peer."""
     others = {mode: statistics.median(values) for mode, values in row['milliseconds'].items() if mode != 'gjax'}
     return min(others, key=others.get, default='')
+
+
+def _against(rows, name: str) -> str:
+    """A line of how a work's time compares with that of the step of PGD-10; '' where either was not measured."""
+    found = {row['work']: row for row in rows}
+    if not found.keys() >= {name, 'pgd10'}:
+        return ''
+    times = [statistics.median(found[work]['milliseconds']['gjax']) for work in (name, 'pgd10')]
+    return f'\n{found[name]["title"]}: {times[0] / times[1]:.2f} times the step of PGD-10.\n'
+
+
+def summary(results: dict) -> str:
+    """Markdown for the README of the project: the best mode of the peer."""
+    rows = []
+    for row in results['steps']:
+        best = best_mode(row)
+        if best:
+            own, other = row['milliseconds']['gjax'], row['milliseconds'][best]
+            ratios = [a / b for a, b in zip(own, other, strict=True)]
+            times = [measure.shown(own, 1), f'{measure.shown(other, 1)}, {best}', measure.shown(ratios, 2)]
+            rows.append([f'{row["title"]}, batch {row["batch"]}', *times])
+    columns = ['training step', 'gjax (ms)', 'best torch (ms)', 'gjax / best torch']
+    count = len(results['steps'][0]['milliseconds']['gjax'])
+    line = f'Median (least - most) of {count} repetitions; {results["dtype"]}.'
+    return f'{measure.machine_line(results["machine"])}\n{line}\n\n{measure.table(columns, rows)}'
 
 
 def text(results: dict) -> str:
@@ -246,12 +292,13 @@ def text(results: dict) -> str:
         if 'compile' in modes:
             cells.append(f'{row["torch_compile_seconds"]:.1f}' if 'torch_compile_seconds' in row else '')
         rows.append(cells)
+    lines = [_against(results['steps'], name) for name in ('iaat', 'iaat_reuse')]
     columns = ['training step', 'gjax (ms)', 'images/s', *(f'torch {mode} (ms)' for mode in modes)]
     columns += ['gjax / best torch'] * bool(modes) + ['share of the matrix peak (%)', 'memory (MiB)']
     columns += ['of the best torch (MiB)'] * bool(modes) + ['compilation, and kept (s)']
     columns += ["torch's (s)"] * ('compile' in modes)
     count = len(results['steps'][0]['milliseconds']['gjax'])
     return (
-        f'{measure.machine_line(results["machine"])}\nMedian (least - most) of {count} repetitions; float32; the peak, of a '
-        f'product of matrices of {PEAK_SIZE} rows, is {peak:,.0f} GFLOP/s.\n\n{measure.table(columns, rows)}'
+        f'{measure.machine_line(results["machine"])}\nMedian (least - most) of {count} repetitions; {results["dtype"]}; the '
+        f'peak, of a product of square matrices, is {peak:,.0f} GFLOP/s.\n\n{measure.table(columns, rows)}{"".join(lines)}'
     )

@@ -41,7 +41,7 @@ def load(module: nn.Module, params: dict, stats: dict) -> None:
             weight = own.parametrizations.weight.original if normalised else own.weight
             weight.data.copy_(_kernel(value['kernel'], isinstance(own, nn.ConvTranspose2d)))
             if normalised:
-                norm, u = own.parametrizations.weight[0], tensor(_remembered(stats, f'{name}/kernel/u')[0])
+                norm, u = own.parametrizations.weight[0], tensor(_remembered(stats, f'{name}/kernel/u')[0]).to(weight.device)
                 norm._u.copy_(u)
                 norm._v.copy_(F.normalize(weight.data.flatten(1).T @ u, dim=0))
             if 'bias' in value:

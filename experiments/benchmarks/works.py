@@ -16,7 +16,8 @@ from gjax.train.run import Run
 class Work:
     """title: in the table. config: changes of the base config. kind, sizes: of the torch peer ('' for none).
     checked: steps whose losses are compared. loops: whether the step has loops inside, of which the compiler counts one
-    round: no share of the peak is given.
+    round: no share of the peak is given, but for an attack's, whose rounds can be told apart. large: for accelerators; only
+    by its name.
     """
 
     title: str
@@ -25,6 +26,7 @@ class Work:
     sizes: dict = dataclasses.field(default_factory=dict)
     checked: int = 2
     loops: bool = False
+    large: bool = False
 
 
 ADAM = {'optimizer.name': 'adam', 'optimizer.learning_rate': 2e-4, 'optimizer.b1': 0.5, 'optimizer.b2': 0.999}
@@ -33,9 +35,21 @@ PADDED = {'data.padding': 4, 'data.flip': True}
 ATTACK = {'method.eps': 8 / 255, 'method.step_size': 2 / 255, 'method.attack_steps': 10}
 DIGITS = {'widths': (64, 64, 128), 'pool_last': False, 'hidden': (128,)}
 SMALL_WRN = {'net.name': 'wide_resnet', 'net.depth': 10, 'net.width': 2, 'train.batch_size': 64}
+LARGE_WRN = {'net.name': 'wide_resnet', 'net.depth': 34, 'net.width': 10, 'train.batch_size': 128}
 CIFAR = {'mean': (125.3 / 255, 123.0 / 255, 113.9 / 255), 'std': (63.0 / 255, 62.1 / 255, 66.7 / 255)}
 WRN_SIZES = {'blocks': (1, 1, 1), 'width': 32, 'stem': 16, **CIFAR}
 GLOW = {'levels': 3, 'depth': 8, 'hidden': 128}
+IAAT = {
+    'method.name': 'iaat',
+    **SMALL_WRN,
+    **SGD,
+    **PADDED,
+    'method.eps': 8 / 255,
+    'method.attack_steps': 10,
+    'method.min_step': 2 / 255,
+    'method.attack_batch_norm': 'eval',
+    'method.warmup_epochs': 0,
+}
 WORKS = {
     'lenet': Work(
         'LeNet, 28 px',
@@ -101,6 +115,15 @@ WORKS = {
         checked=1,  # signs of gradients near zero
         loops=True,
     ),
+    'wrn_pgd10': Work(
+        'PGD-10 adversarial training, WRN-34-10',
+        {'method.name': 'adversarial_training', **LARGE_WRN, **SGD, **PADDED, **ATTACK},
+        'resnet',
+        {**WRN_SIZES, 'blocks': (5, 5, 5), 'width': 160, 'attack_steps': 10, 'eps': 8 / 255, 'step_size': 2 / 255},
+        checked=1,
+        loops=True,
+        large=True,
+    ),
     'glow': Work(
         'GLOW of 3 x 8 steps with 128 channels, 32 px',
         {
@@ -115,22 +138,12 @@ WORKS = {
         GLOW,
         loops=True,
     ),
-    'iaat': Work(
-        'IAAT, 10 steps, WRN-10-2',
-        {
-            'method.name': 'iaat',
-            **SMALL_WRN,
-            **SGD,
-            **PADDED,
-            'method.eps': 8 / 255,
-            'method.attack_steps': 10,
-            'method.min_step': 2 / 255,
-            'method.attack_batch_norm': 'eval',
-            'method.warmup_epochs': 0,
-        },
-        loops=True,
+    'iaat': Work('IAAT, 10 steps, WRN-10-2', IAAT, loops=True),
+    'iaat_reuse': Work(
+        'IAAT that trains on its selection (`reuse_attack`)', IAAT | {'method.reuse_attack': True}, loops=True
     ),
 }
+DEFAULT = tuple(name for name, work in WORKS.items() if not work.large)
 
 
 def build(work: Work, overrides: dict | None = None) -> Run:
@@ -149,10 +162,20 @@ def build(work: Work, overrides: dict | None = None) -> Run:
     return Run(config)
 
 
+def step_flops(run: Run, work: Work, overrides: dict | None = None) -> float:
+    """Of a training step; 0.0 where the compiler does not tell."""
+    rounds = work.sizes.get('attack_steps', 0)
+    if not rounds:
+        return 0.0 if work.loops else run.step_flops()
+    config = {key: value for key, value in work.config.items() if not key.startswith('method.')}
+    plain = build(dataclasses.replace(work, config=config | {'method.name': 'supervised'}), overrides).step_flops()
+    return plain + rounds * (run.step_flops() - plain)  # of the attack's loop the compiler counts one round
+
+
 @dataclasses.dataclass
 class Program:
     """A run's compiled loop, the seconds that compiling it took (with nothing kept, and with what was kept of the first
-    time), and the MiB that it holds while it runs: state, training set and XLA's own plan for the rest."""
+    time), and the MiB that it holds while it runs: the state, and what XLA plans beside the training set."""
 
     call: object
     source: object
@@ -176,16 +199,17 @@ def compiled_loop(run: Run) -> Program:
         jax.experimental.compilation_cache.compilation_cache.reset_cache()
         try:
             for _ in range(2):
+                jax.clear_caches()
                 started = time.monotonic()
                 call = run.train_call.lower(*arguments).compile()
                 seconds.append(time.monotonic() - started)
-                jax.clear_caches()
         finally:
             for name, value in before.items():
                 jax.config.update(name, value)
             jax.experimental.compilation_cache.compilation_cache.reset_cache()
     plan = call.memory_analysis()
     held = plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes + plan.temp_size_in_bytes
+    held -= sum(leaf.nbytes for leaf in jax.tree.leaves(source))
     return Program(call, source, *seconds, held / 2**20)
 
 

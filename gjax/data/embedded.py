@@ -22,7 +22,9 @@ _TEST_FONTS = ('DejaVuSansMono-Bold', 'DejaVuSerif-BoldItalic', 'STIXGeneralItal
 
 def _inside(package: str) -> Path:
     """The folder of an installed package, which is not imported: scikit-learn alone takes a second."""
-    return Path(importlib.util.find_spec(package).submodule_search_locations[0])
+    if not (found := importlib.util.find_spec(package)):
+        raise ModuleNotFoundError(f'the embedded data sets need {package}, which is not installed')
+    return Path(found.submodule_search_locations[0])
 
 
 def _table(file: Path) -> np.ndarray:

@@ -123,16 +123,19 @@ class GenerateToAdapt(Adaptation):
         params = {player: self.masked(state, player) for player in self.modules()}
         stats = state.batch_stats
 
-        def rebuild(f_params, g_params):
-            """f_s, x_s and x_t, and the batch statistics of F and G: source before target."""
+        def rebuild_source(f_params, g_params):
             f_s, f_stats = self.embed(f_params, stats[F], s)
-            f_t, f_stats = self.embed(f_params, f_stats, t)
             x_s, g_stats = self.generate(g_params, stats[G], f_s, y, noises[0])
-            x_t, g_stats = self.generate(g_params, g_stats, f_t, None, noises[1])
-            return (f_s, x_s, x_t), {F: f_stats, G: g_stats}
+            return (f_s, x_s), {F: f_stats, G: g_stats}
 
-        # Once for all four players: `pull` takes gradients with respect to f_s, x_s and x_t to F's and G's parameters.
-        (f_s, x_s, x_t), pull, new_stats = jax.vjp(rebuild, params[F], params[G], has_aux=True)
+        def rebuild_target(f_params):
+            f_t, f_stats = self.embed(f_params, source_stats[F], t)
+            x_t, g_stats = self.generate(params[G], source_stats[G], f_t, None, noises[1])
+            return x_t, {F: f_stats, G: g_stats}
+
+        # Once for all four players; a `pull` takes gradients with respect to f_s and x_s, or x_t, to F's and G's parameters.
+        (f_s, x_s), pull_source, source_stats = jax.vjp(rebuild_source, params[F], params[G], has_aux=True)
+        x_t, pull_target, new_stats = jax.vjp(rebuild_target, params[F], has_aux=True)
 
         def loss_d(own):
             loss, (d_stats, decisions) = self.discriminator_loss(own[D], stats[D], self.reals(s), y, x_s, x_t)
@@ -157,9 +160,9 @@ class GenerateToAdapt(Adaptation):
             return jnp.mean(loss + self.domain_weight * self.fooling(p_t))
 
         value_g, toward = jax.value_and_grad(loss_g)(x_s)
-        _, gradient_g = pull((jnp.zeros_like(f_s), toward, jnp.zeros_like(x_t)))
-        value_f, toward = jax.value_and_grad(loss_f, (0, 1, 2))(f_s, x_s, x_t)
-        gradient_f, _ = pull(toward)
+        _, gradient_g = pull_source((jnp.zeros_like(f_s), toward))
+        value_f, (*toward_source, toward_target) = jax.value_and_grad(loss_f, (0, 1, 2))(f_s, x_s, x_t)
+        gradient_f = jax.tree.map(jnp.add, pull_source(tuple(toward_source))[0], *pull_target(toward_target))
         state, more = self.minimize(state, (C,), loss_c)
         metrics |= more
         for player, value, gradient in ((G, value_g, gradient_g), (F, value_f, gradient_f)):

@@ -82,8 +82,9 @@ def _cases():
             lambda m: torchattacks.PGD(m, eps=EPS, alpha=EPS / 4, steps=10),
         ),
         'pgd_l2': (
-            lambda f, x, y: attacks.pgd(f, x, y, 1.5, rng=key, steps=20, step_size=0.2, norm='l2'),
-            lambda m: torchattacks.PGDL2(m, eps=1.5, alpha=0.2, steps=20),
+            # From the images: random starts are of different distributions (here all over the ball, there nearer the image).
+            lambda f, x, y: attacks.pgd(f, x, y, 1.5, rng=key, steps=20, step_size=0.2, norm='l2', random_start=False),
+            lambda m: torchattacks.PGDL2(m, eps=1.5, alpha=0.2, steps=20, random_start=False),
         ),
         'momentum_iterative': (
             lambda f, x, y: attacks.momentum_iterative(f, x, y, EPS, **linf),

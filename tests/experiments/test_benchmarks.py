@@ -136,6 +136,11 @@ def test_a_peer_that_is_not_installed_is_refused():
         (['--suite=data', '--seconds=0'], '--seconds is 0.0; allowed: > 0'),
         (['--suite=steps', '--works=lenet,vgg'], f"--works has 'vgg'; known: {', '.join(steps.WORKS)}"),
         (['--suite=steps', '--modes=fast'], "--modes has 'fast'; known: eager, channels_last, compile"),
+        (['--suite=steps', '--dtype=int8'], "--dtype is 'int8'; allowed: float32, bfloat16"),
+        (
+            ['--suite=steps', '--update_readme', '--works=lenet'],
+            '--update_readme is for the whole table; allowed: with --peer=torch, all --works, --dtype=float32',
+        ),
         (['--suite=steps', '--peer=tf'], "--peer is 'tf'; known: torch"),
         (['--suite=attacks', '--steps=0'], '--steps is 0; allowed: at least 1'),
         (['--suite=start', '--repetitions=0'], '--repetitions is 0; allowed: at least 1'),
@@ -165,12 +170,15 @@ def test_masked_steps_are_measured_beside_dense_ones():
     (row,) = found['steps']
     _positive(row['masked'], 4)
     _positive(row['dense'], 4)
+    _positive(row['sliced'], 4)
     assert '| vae, batch 16 |' in masks.text(found)
-    runs = masks.pair('vae', small)
+    runs = masks.runs_of('vae', small)
     states = {name: run.init() for name, run in runs.items()}
     assert jax.tree.leaves(states['masked'].masks)
     assert not jax.tree.leaves(states['dense'].masks)
-    for own, other in zip(*(jax.tree.leaves(state.params) for state in states.values()), strict=True):
+    widths = {name: run.method.net.channel_sizes() for name, run in runs.items()}
+    assert {name: sum(map(sum, own.values())) for name, own in widths.items()} == {'masked': 12, 'dense': 12, 'sliced': 6}
+    for own, other in zip(*(jax.tree.leaves(states[name].params) for name in ('masked', 'dense')), strict=True):
         np.testing.assert_array_equal(own, other)
 
 
@@ -228,12 +236,27 @@ def test_steps_are_measured_beside_torchs(torch_peer):
     assert set(row['milliseconds']) == {'gjax', 'eager', 'channels_last'}
     for values in row['milliseconds'].values():
         _positive(values)
+    _positive(row['memory'].values(), 3)
+    assert row['cold_seconds'] > row['warm_seconds'] > 0
     alone = {**row, 'work': 'iaat', 'milliseconds': {'gjax': [4.0, 4.0]}, 'flops': 1e9}
     row['milliseconds'] = {'gjax': [1.0, 3.0], 'eager': [8.0, 8.0], 'channels_last': [4.0, 4.0]}
     assert steps.best_mode(row) == 'channels_last'
-    shown = steps.text({'machine': measure.machine(), 'peak_gflops': 500.0, 'steps': [row, alone]})
+    shown = steps.text({'machine': measure.machine(), 'dtype': 'float32', 'peak_gflops': 500.0, 'steps': [row, alone]})
     assert '| 2.0 (1.0 - 3.0) | 4,000 | 8.0 (8.0 - 8.0) | 4.0 (4.0 - 4.0) | 0.50 (0.25 - 0.75) |' in shown
+    front = steps.summary({'machine': measure.machine(), 'dtype': 'float32', 'steps': [row, alone]})
+    assert '| 2.0 (1.0 - 3.0) | 4.0 (4.0 - 4.0), channels_last | 0.50 (0.25 - 0.75) |' in front
+    assert front.count('\n|') == 3
     assert '|  |  |  | 50 |' in shown  # no peer; 250 of 500 GFLOP/s
+
+
+@needs_torch
+@pytest.mark.slow
+@pytest.mark.parametrize('work', ['dcgan', 'pgd10'])
+def test_bfloat16_is_measured(work, torch_peer):
+    row = steps.measured(work, torch_peer, ['eager'], 0.01, 1, {'train.batch_size': 4}, 'bfloat16')
+    for values in row['milliseconds'].values():
+        _positive(values, 1)
+    assert set(row['milliseconds']) == {'gjax', 'eager'}
 
 
 @pytest.mark.slow

@@ -34,6 +34,9 @@ def _shapes(module, inputs):
         ((2, 5, 4, 3), (5, 5, 3, 4), (2, 2)),
         ((2, 4, 4, 2), (3, 3, 2, 4), (1, 1)),
         ((2, 3, 4, 2), (2, 3, 2, 4), (3, 1)),
+        ((2, 5, 4, 3), (5, 5, 3, 6), (2, 2)),
+        ((2, 5, 4, 3), (3, 3, 3, 6), (2, 2)),
+        ((2, 3, 4, 2), (2, 3, 2, 6), (3, 1)),
     ],
 )
 def test_conv_transpose_equals_xla_in_value_and_both_gradients(size, kernel, strides):
