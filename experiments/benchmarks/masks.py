@@ -19,7 +19,7 @@ KEPT = 0.5  # of the channels, in a sliced network
 
 def add_options(parser) -> None:
     parser.add_argument('--seconds', type=float, default=2.0, help='of one measurement, about')
-    parser.add_argument('--repetitions', type=int, default=15, help='measurements of each, in turns')
+    parser.add_argument('--repetitions', type=int, default=5, help='measurements of each, in turns')
 
 
 def runs_of(work: str, overrides: dict | None = None) -> dict[str, Run]:

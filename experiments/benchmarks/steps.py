@@ -59,7 +59,7 @@ def add_options(parser) -> None:
     add_peer_options(parser)
     parser.add_argument('--works', default=','.join(DEFAULT), help=f'which of: {", ".join(WORKS)}')
     parser.add_argument('--dtype', default='float32', help='of the arithmetic: float32 or bfloat16')
-    parser.add_argument('--seconds', type=float, default=4.0, help='of one measurement, at least')
+    parser.add_argument('--seconds', type=float, default=2.0, help='of one measurement, at least')
 
 
 def matrix_peak(dtype: str = 'float32') -> float:
