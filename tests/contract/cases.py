@@ -45,7 +45,8 @@ STAGES = {'lottery_tickets': 'dense', 'early_bird': 'search'}  # of these, which
 # Those that know two domains; the target is that of `toy_data`'s other file.
 ADAPTATION = ('source_only', 'target_only', 'dann', 'adda', 'dan', 'coral', 'mcd', 'generate_to_adapt')
 # Other options of methods that another case has, and what shares its step with another: among the slow tests.
-VARIANTS = ('mixup', 'adversarial_training_train_update', 'iaat_eval_reuse', 'autoencoder', 'wgan_gp', 'early_bird')
+VARIANTS = ('mixup', 'adversarial_training_train_update', 'interpolated_adversarial_training', 'iaat_eval_reuse')
+VARIANTS += ('autoencoder', 'wgan_gp', 'early_bird')
 VARIANTS += ('source_only', 'target_only', 'dann', 'adda', 'dan', 'coral', 'mcd', 'flow_adversarial')
 # Flows, and their networks.
 FLOWS = {

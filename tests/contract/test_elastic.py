@@ -85,7 +85,7 @@ def _check(case, directory, one, toy_data, tmp_path, streaming=False):
     _assert_same_run(tmp_path / 'alone', one(case))
 
 
-QUICK = ('iaat', 'supervised')
+QUICK = ('iaat',)
 MARKED = [case if case in QUICK else pytest.param(case, marks=pytest.mark.slow) for case in sorted(CASES)]
 
 
@@ -100,6 +100,7 @@ def test_two_processes_are_one_and_their_checkpoint_goes_on_in_one(case, two, on
     _check(case, two, one, toy_data, tmp_path)
 
 
+@pytest.mark.slow
 def test_two_processes_that_stream_are_one_that_does_not(one, toy_data, tmp_path):
     _several(2, toy_data, tmp_path, True, ['iaat'])
     _check('iaat', tmp_path, one, toy_data, tmp_path, streaming=True)

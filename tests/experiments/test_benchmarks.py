@@ -139,7 +139,7 @@ def test_a_peer_that_is_not_installed_is_refused():
         (['--suite=steps', '--dtype=int8'], "--dtype is 'int8'; allowed: float32, bfloat16"),
         (
             ['--suite=steps', '--update_readme', '--works=lenet'],
-            '--update_readme is for the whole table; allowed: with --peer=torch, all --works, --dtype=float32',
+            '--update_readme is for the whole table; allowed: with --peer=torch, all --works, --dtype=float32, on a CPU',
         ),
         (['--suite=steps', '--peer=tf'], "--peer is 'tf'; known: torch"),
         (['--suite=attacks', '--steps=0'], '--steps is 0; allowed: at least 1'),

@@ -17,17 +17,17 @@ def bench(tmp_path_factory):
 @pytest.mark.parametrize(
     ('fault', 'options', 'tried'),
     [
-        (faults.signals, {'times': 1}, 4),
+        pytest.param(faults.signals, {'times': 1}, 4, marks=pytest.mark.slow),
         (faults.damaged_checkpoints, {}, 40),
-        pytest.param(faults.full_disks, {'kilobytes': (16, 160)}, 2, marks=mounts),
-        pytest.param(faults.full_disk_of_two, {'kilobytes': (120, 180)}, 2, marks=mounts),
+        pytest.param(faults.full_disks, {'kilobytes': (16, 160)}, 2, marks=[mounts, pytest.mark.slow]),
+        pytest.param(faults.full_disk_of_two, {'kilobytes': (120, 180)}, 2, marks=[mounts, pytest.mark.slow]),
         pytest.param(faults.read_only_workdir, {}, 2, marks=mounts),
         (faults.file_size_limits, {'limits': (4000,)}, 1),
         (faults.torn_logs, {'times': 1}, 1),
         (faults.clock_going_backwards, {}, 1),
         (faults.second_process, {}, 1),
-        (faults.lost_process, {}, 1),
-        (faults.lost_data_worker, {}, 1),
+        pytest.param(faults.lost_process, {}, 1, marks=pytest.mark.slow),
+        pytest.param(faults.lost_data_worker, {}, 1, marks=pytest.mark.slow),
     ],
     ids=lambda value: getattr(value, '__name__', ''),
 )

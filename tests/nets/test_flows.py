@@ -67,11 +67,15 @@ def moved(variables, seed: int = 1, scale: float = 0.1):
     return {**variables, 'params': jax.tree.unflatten(tree, leaves)}
 
 
+# Half a minute each to compile; the comparison with distrax is not among the slow tests.
+SLOW = pytest.param('realnvp', marks=pytest.mark.slow)
+
+
 def variables_of(module, images=None):
     return moved(jax.jit(module.init)(jax.random.key(0), images_of(0) if images is None else images))
 
 
-@pytest.mark.parametrize('name', BIJECTIONS)
+@pytest.mark.parametrize('name', [SLOW if name == 'realnvp' else name for name in BIJECTIONS])
 def test_inverse_and_log_determinant(name):
     module, images = BIJECTIONS[name], images_of(2, 3)
     variables = variables_of(module)
@@ -108,7 +112,7 @@ def test_density_integrates_to_one():
     assert abs(float(density.sum()) * float(side[1] - side[0]) ** 2 - 1) < 5e-3
 
 
-@pytest.mark.parametrize('name', ['actnorm', 'repeated', 'glow', 'realnvp'])
+@pytest.mark.parametrize('name', ['actnorm', 'repeated', 'glow', SLOW])
 def test_initialisation_normalises_the_global_batch(name, meshes):
     """Sharding it changes nothing; a step normalises what it is given, so latents begin near a standard normal."""
     module, images = BIJECTIONS[name], images_of(3, 64)
@@ -137,7 +141,7 @@ def test_begins_as_a_rotation():
     np.testing.assert_allclose((outputs**2).sum(-1), (images**2).sum(-1), rtol=1e-5)
 
 
-@pytest.mark.parametrize('name', ['glow', 'realnvp'])
+@pytest.mark.parametrize('name', ['glow', SLOW])
 def test_recomputation_changes_nothing(name):
     images, module = images_of(4), BIJECTIONS[name]
     variables = variables_of(module)
@@ -153,7 +157,7 @@ def test_recomputation_changes_nothing(name):
         assert ('remat' in program or 'checkpoint' in program) == expected
 
 
-@pytest.mark.parametrize('name', ['glow', 'realnvp'])
+@pytest.mark.parametrize('name', ['glow', SLOW])
 def test_bfloat16_inside_couplings_only(name):
     """The flow stays invertible, whatever its networks round."""
     module, images = BIJECTIONS[name].copy(dtype=jnp.bfloat16), images_of(5)
