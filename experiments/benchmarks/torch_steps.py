@@ -218,7 +218,8 @@ def prepare(kind: str, sizes: dict, variables: dict, images, labels, threads: in
     """
     if device == 'cuda' and not torch.cuda.is_available():
         raise RuntimeError('JAX runs on a GPU, and this PyTorch sees none')
-    os.environ['TORCHINDUCTOR_CACHE_DIR'] = tempfile.mkdtemp()  # nothing is compiled yet
+    HELD['compiled'] = tempfile.TemporaryDirectory()  # nothing is compiled yet
+    os.environ['TORCHINDUCTOR_CACHE_DIR'] = HELD['compiled'].name
     torch.backends.cudnn.benchmark = True  # as XLA tries its routines
     torch.set_num_threads(threads)
     torch.manual_seed(0)
