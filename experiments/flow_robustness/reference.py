@@ -4,8 +4,9 @@ network, data, noise, optimiser and duration of digits.py:clean, trained by that
   pip install torch normflows
   python -m experiments.flow_robustness.reference --seeds=0,1,2
 
-Differs from `gjax.nets.glow` in the priors (learned Gaussians, of what leaves early too, that do not depend on the rest), in
-log-scales (exp without a bound, and no learned factor of the last convolutions), and in the initialisation of convolutions.
+Convolutions begin as in GLOW's released code and in ours (normal, 0.05), which this library leaves to PyTorch's default.
+Differs from `gjax.nets.glow` in the priors (learned Gaussians, of what leaves early too, that do not depend on the rest) and
+in log-scales (exp without a bound, and no learned factor of the last convolutions).
 """
 
 import argparse
@@ -20,7 +21,9 @@ from gjax.train.config import load_module
 
 
 def build(normflows, image_shape, levels: int, depth: int, hidden: int):
-    """normflows' GLOW of the sizes of `gjax.nets.glow.Glow` for images [H, W, C]."""
+    """normflows' GLOW of the sizes of `gjax.nets.glow.Glow` for images [H, W, C], its convolutions drawn as GLOW's are."""
+    import torch
+
     height, width, channels = image_shape
     bases, flows, merges = [], [], []
     for level in reversed(range(levels)):  # from the latents to the image
@@ -31,7 +34,11 @@ def build(normflows, image_shape, levels: int, depth: int, hidden: int):
         bases.append(normflows.distributions.DiagGaussian((left, height // 2 ** (level + 1), width // 2 ** (level + 1))))
         if level < levels - 1:
             merges.append(normflows.flows.Merge())
-    return normflows.MultiscaleFlow(bases, flows, merges, class_cond=False)
+    flow = normflows.MultiscaleFlow(bases, flows, merges, class_cond=False)
+    for module in flow.modules():
+        if isinstance(module, torch.nn.Conv2d) and module.weight.any():  # not the last ones, which begin at zero
+            torch.nn.init.normal_(module.weight, 0, 0.05)
+    return flow
 
 
 def train(config, seed: int) -> float:
@@ -72,6 +79,7 @@ def train(config, seed: int) -> float:
         loss = flow.forward_kld(dequantised(train_images[order[start : start + batch_size]])) / dimensions
         optimizer.zero_grad()
         loss.backward()
+        torch.nn.utils.clip_grad_norm_(flow.parameters(), config.optimizer.clip_norm)
         optimizer.step()
         schedule.step()
     flow.eval()
