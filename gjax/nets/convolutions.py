@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from gjax.nets import winograd
+
 _NHWC = ('NHWC', 'HWIO', 'NHWC')
 _THIN = 4  # channels; XLA's convolutions to so few are slow
 
@@ -21,6 +23,31 @@ def _conv(images, kernel, strides, padding, rhs_dilation=None):
     return lax.conv_general_dilated(images, kernel, strides, padding, rhs_dilation=rhs_dilation, dimension_numbers=_NHWC)
 
 
+def _transforms_pay(images, kernel_shape, strides, padding) -> bool:
+    """Whether `gjax.nets.winograd` is faster on CPUs: with so many channels that the products outweigh the transforms, and
+    so many tiles that the kernel's does not count. (Inside a loop, that is; alone, it waits for the memory that it takes.)
+    """
+    if images.dtype != jnp.float32 or kernel_shape[:2] != (winograd.TAPS,) * 2 or tuple(strides) != (1, 1):
+        return False
+    channels, features = kernel_shape[2:]
+    tiles = np.prod(winograd.tiles_of(images.shape[1:3], padding))
+    wasted = winograd.TILE**2 * tiles > 1.5 * np.prod(winograd.output_sizes(images.shape[1:3], padding))
+    return channels >= 64 and features >= 96 and len(images) * tiles >= 32 and not wasted
+
+
+def _on_cpu(images, kernel, strides, padding):
+    if _transforms_pay(images, kernel.shape, strides, padding):
+        return winograd.conv2d(images, kernel, padding)
+    return _conv(images, kernel, strides, padding)
+
+
+def _forward(images, kernel, strides, padding):
+    plain = partial(_conv, strides=strides, padding=padding)
+    if not _transforms_pay(images, kernel.shape, strides, padding):
+        return plain(images, kernel)
+    return lax.platform_dependent(images, kernel, cpu=partial(_on_cpu, strides=strides, padding=padding), default=plain)
+
+
 # Three ways to the input's gradient; each is up to ten times faster on CPUs than the others where `_input_gradient` takes
 # it.
 
@@ -32,6 +59,8 @@ def _dilated_input_gradient(strides, padding, sizes, kernel, cotangent):
     for size, taps, stride, (low, _), out in axes:
         pads.append((taps - 1 - low, size - (out - 1) * stride - 1 + low))
     flipped = jnp.swapaxes(kernel[::-1, ::-1], 2, 3)
+    if tuple(strides) == (1, 1):
+        return _on_cpu(cotangent, flipped, strides, pads)
     return lax.conv_general_dilated(cotangent, flipped, (1, 1), pads, lhs_dilation=strides, dimension_numbers=_NHWC)
 
 
@@ -92,6 +121,8 @@ def _kernel_gradient(strides, padding, taps, images, cotangent):
     """The gradient of `conv2d` with respect to a kernel of so many taps, as a plain NHWC convolution: the one form that
     XLA's CPU backend runs fast inside a loop.
     """
+    if _transforms_pay(images, (*taps, images.shape[3], cotangent.shape[3]), strides, padding):
+        return winograd.kernel_gradient(images, cotangent, padding)
     kernel_padding = []
     axes = zip(images.shape[1:3], taps, strides, padding, cotangent.shape[1:3], strict=True)
     for size, tap, stride, (low, _), out in axes:
@@ -106,7 +137,8 @@ def conv2d(images, kernel, strides, padding):
 
     XLA's CPU backend brings convolutions into its fast layout only outside loops, so the gradients of an ordinary
     convolution run 3 to 40 times slower inside `lax.scan` and `lax.fori_loop` (jax issue 12868): just where attacks and
-    fused training steps live. Here they are written in that layout. Other backends keep XLA's own rule.
+    fused training steps live. Here they are written in that layout. Where it pays, the convolution and its gradients are
+    taken in Winograd's form (`gjax.nets.winograd`). Other backends keep XLA's own rule.
 
     Args:
       images: [B, H, W, C].
@@ -117,11 +149,11 @@ def conv2d(images, kernel, strides, padding):
     Returns:
       [B, H', W', D]. Reverse mode (to any order) is defined, forward mode (`jax.jvp`) is not.
     """
-    return _conv(images, kernel, strides, padding)
+    return _forward(images, kernel, strides, padding)
 
 
 def _conv2d_fwd(images, kernel, strides, padding):
-    return _conv(images, kernel, strides, padding), (images, kernel)
+    return _forward(images, kernel, strides, padding), (images, kernel)
 
 
 def _conv2d_bwd(strides, padding, residuals, cotangent):

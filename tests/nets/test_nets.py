@@ -8,6 +8,7 @@ import pytest
 from jax import lax
 
 from gjax import nets
+from gjax.nets import winograd
 from gjax.nets.convolutions import conv2d
 from gjax.nets.layers import max_pool
 
@@ -29,6 +30,8 @@ from gjax.nets.layers import max_pool
         ((2, 5, 5, 6), (5, 5, 6, 4), (1, 1), ((0, 0), (0, 0))),
         ((2, 9, 8, 6), (3, 3, 6, 4), (2, 2), ((-1, 1), (0, -1))),
         ((2, 9, 8, 2), (3, 3, 2, 4), (1, 1), ((-1, 1), (0, -1))),
+        ((8, 8, 7, 64), (3, 3, 64, 96), (1, 1), ((1, 1), (0, 2))),  # as Winograd has it, but for the input's gradient
+        ((8, 9, 8, 96), (3, 3, 96, 64), (1, 1), ((-1, 2), (1, 1))),  # the input's gradient alone
     ],
 )
 def test_conv2d_equals_xla_in_value_and_both_gradients(size, kernel, strides, padding):
@@ -42,9 +45,75 @@ def test_conv2d_equals_xla_in_value_and_both_gradients(size, kernel, strides, pa
     expected, pullback = jax.vjp(xla, images, weights)
     value, own_pullback = jax.vjp(lambda x, w: conv2d(x, w, strides, padding), images, weights)
     cotangent = jax.random.normal(keys[2], expected.shape)
-    np.testing.assert_allclose(value, expected, atol=1e-5)
+    np.testing.assert_allclose(value, expected, atol=1e-5 * max(1, 3 * expected.std()))
     for own, reference in zip(own_pullback(cotangent), pullback(cotangent), strict=True):
-        np.testing.assert_allclose(own, reference, atol=1e-4)
+        np.testing.assert_allclose(own, reference, atol=1e-4 * max(1, reference.std()))
+
+
+@pytest.mark.parametrize('padding', [((1, 1), (1, 1)), ((0, 0), (0, 0)), ((2, 1), (0, 3)), ((-1, 1), (1, -2))])
+@pytest.mark.parametrize('size', [(8, 8), (7, 9), (12, 5)])
+def test_winograd_is_a_convolution(size, padding):
+    """With the exact products of float64 beside it: odd sizes, tiles that are not whole, cut sides."""
+    rng = np.random.default_rng(0)
+    images, kernel = rng.normal(size=(2, *size, 5)), rng.normal(size=(3, 3, 5, 4))
+    padded = np.pad(images, ((0, 0), *((max(low, 0), max(high, 0)) for low, high in padding), (0, 0)))
+    (top, bottom), (left, right) = [(max(-low, 0), max(-high, 0)) for low, high in padding]
+    padded = padded[:, top : padded.shape[1] - bottom, left : padded.shape[2] - right]
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (1, 2))  # [B, H', W', C, 3, 3]
+    expected = np.einsum('bhwcij,ijcd->bhwd', windows, kernel)
+    cotangent = rng.normal(size=expected.shape)
+    single = [values.astype(np.float32) for values in (images, kernel, cotangent)]
+    np.testing.assert_allclose(winograd.conv2d(*single[:2], padding), expected, atol=1e-4)
+    gradient = np.einsum('bhwcij,bhwd->ijcd', windows, cotangent)
+    np.testing.assert_allclose(winograd.kernel_gradient(single[0], single[2], padding), gradient, atol=3e-4)
+
+
+def test_which_convolutions_winograd_takes(monkeypatch):
+    """Wide ones of 3 x 3 taps in float32, and only on CPUs, also under vmap and in second derivatives."""
+    taken = []
+
+    def spy(images, kernel, padding, own=winograd.conv2d):
+        taken.append(kernel.shape)
+        return own(images, kernel, padding)
+
+    monkeypatch.setattr(winograd, 'conv2d', spy)
+
+    def takes(*, batch=8, size=8, channels=64, features=96, taps=3, strides=1, dtype=jnp.float32):
+        taken.clear()
+        images = jax.ShapeDtypeStruct((batch, size, size, channels), dtype)
+        kernel = jax.ShapeDtypeStruct((taps, taps, channels, features), dtype)
+        jax.jit(lambda x, w: conv2d(x, w, (strides, strides), ((1, 1), (1, 1)))).trace(images, kernel)
+        return bool(taken)
+
+    assert takes()
+    assert takes(channels=256, features=256, size=4, batch=32)
+    for other in (
+        {'channels': 48},
+        {'features': 64},
+        {'taps': 1},
+        {'taps': 5},
+        {'strides': 2},
+        {'dtype': jnp.bfloat16},
+        {'batch': 4, 'size': 4},
+        {'size': 2, 'batch': 64},
+    ):
+        assert not takes(**other), other
+
+    images, kernel = jnp.ones((2, 8, 8, 8, 64)), jnp.full((3, 3, 64, 96), 0.01)
+
+    def total(x, w):
+        return jnp.sum(conv2d(x, w, (1, 1), ((1, 1), (1, 1))) ** 2)
+
+    taken.clear()
+    mapped = jax.vmap(jax.grad(total), (0, None))(images, kernel)
+    np.testing.assert_allclose(mapped[1], jax.grad(total)(images[1], kernel), rtol=1e-4)
+    assert taken
+
+    def steepness(w):
+        return jnp.sum(jax.grad(total)(images[0], w) ** 2)
+
+    # Of degree 4 in w: by Euler, <gradient, w> = 4 times the value.
+    np.testing.assert_allclose(jnp.vdot(jax.grad(steepness)(kernel), kernel), 4 * steepness(kernel), rtol=1e-3)
 
 
 @pytest.mark.parametrize(('shape', 'side'), [((2, 8, 6, 3), 2), ((2, 7, 9, 2), 2), ((1, 4, 4, 5), 4), ((2, 5, 5, 1), 3)])
