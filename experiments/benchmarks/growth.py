@@ -2,6 +2,7 @@
 the number of (simulated) devices, which shows what mapping over them costs, not what it gains.
 """
 
+import dataclasses
 import os
 import time
 
@@ -18,6 +19,7 @@ BATCHES = (16, 32, 64, 128, 256, 512)
 SHORT = {'train.steps_per_call': 5}  # which the largest batch's epoch allows too
 ATTACK_STEPS = (1, 2, 5, 10, 20)
 CALLS = (1, 5, 25)
+LOGGED = CALLS[-1]
 DEVICES = (1, 2, 4, 8)
 SMALL = Work(
     'small_cnn, 32 px',
@@ -30,6 +32,10 @@ SMALL = Work(
         **SGD,
     },
 )
+LOOPS = {
+    'loop_32': SMALL,
+    'loop_8': dataclasses.replace(SMALL, config=SMALL.config | {'data.name': 'digits', 'data.image_size': 8}),
+}
 
 
 def add_options(parser) -> None:
@@ -41,22 +47,26 @@ def _timers(work, key: str, values, seconds: float) -> dict:
     return {value: timer(build(work, SHORT | {key: value}), seconds)[0] for value in values}
 
 
-def dispatched(seconds: float):
-    """A function that trains `SMALL` as a plain JAX loop does, batches from the host and one compiled call a step, and gives
-    milliseconds a step.
+def dispatched(work: Work, seconds: float):
+    """A function that trains as a plain JAX loop does, batches from the host and one compiled call a step, and gives
+    milliseconds a step. As in the engine's loop, the metrics of all steps are on the host after every `LOGGED` steps.
     """
-    run = build(SMALL)
+    run = build(work)
     images, labels = steps.training_split(run)
     rng, count = np.random.default_rng(0), run.config.train.batch_size
     step, held = compiled(run.method.step, run.mesh, donate_argnums=0), [run.init()]
 
     def visit(number: int) -> float:
-        started = time.monotonic()
-        for _ in range(number):
+        started, metrics = time.monotonic(), []
+        for i in range(number):
             rows = rng.integers(len(images), size=count)
             batch = {'image': images[rows].astype(np.float32) / 255, 'label': labels[rows].astype(np.int32)}
-            held[0], metrics = step(held[0], batch | {'index': rows.astype(np.int32)})
-        jax.block_until_ready((held[0], metrics))
+            held[0], own = step(held[0], batch | {'index': rows.astype(np.int32)})
+            metrics.append(own)
+            if (i + 1) % LOGGED == 0 or i + 1 == number:
+                jax.device_get(metrics)
+                metrics = []
+        jax.block_until_ready(held[0])
         return (time.monotonic() - started) / number
 
     visit(1)
@@ -88,9 +98,9 @@ def results(
     families = {
         'batch': _timers(WORKS['lenet'], 'train.batch_size', batches, seconds),
         'attack_steps': _timers(attack, 'method.attack_steps', attack_steps, seconds),
-        'steps_per_call': _timers(SMALL, 'train.steps_per_call', calls, seconds),
     }
-    families['steps_per_call'] |= {'dispatched': dispatched(seconds)}
+    for name, work in LOOPS.items():
+        families[name] = _timers(work, 'train.steps_per_call', calls, seconds) | {'dispatched': dispatched(work, seconds)}
     families['devices'] = {count: (lambda count=count: _on(count, seconds)) for count in devices}
     found = {}
     for name, visits in families.items():
@@ -108,7 +118,8 @@ def run(arguments) -> dict:
 TITLES = {
     'batch': ('LeNet, batch', 'ms a step'),
     'attack_steps': ('PGD adversarial training of WRN-10-2, batch 64: steps of the attack', 'ms a step'),
-    'steps_per_call': ('small_cnn, batch 32: steps of a compiled call', 'ms a step'),
+    'loop_32': ('small_cnn, 32 px, batch 32: steps of a compiled call', 'ms a step'),
+    'loop_8': ('small_cnn, 8 px, batch 32: steps of a compiled call', 'ms a step'),
     'devices': ('small_cnn, batch 64: simulated devices', 'ms a step'),
 }
 
@@ -119,10 +130,11 @@ def text(results: dict) -> str:
     parts.append(f'Median (least - most) of {len(next(iter(found["batch"].values())))} repetitions.\n')
     for name, columns in TITLES.items():
         names = {'dispatched': 'one at a time from Python, batches from the host'}
-        rows = [[names.get(value, value), measure.shown(own, 2)] for value, own in found[name].items()]
+        own = found[name]
+        rows = [[names.get(value, value), measure.shown(values, 2)] for value, values in own.items()]
         parts.append(measure.table(list(columns), rows))
-    own = found['steps_per_call']
-    largest = max((value for value in own if value != 'dispatched'), key=int)
-    ratios = [other / mine for other, mine in zip(own['dispatched'], own[largest], strict=True)]
-    parts.append(f'From Python / {largest} steps in a call: {measure.shown(ratios, 2)}.\n')
+        if 'dispatched' in own:
+            largest = max((value for value in own if value != 'dispatched'), key=int)
+            ratios = [other / mine for other, mine in zip(own['dispatched'], own[largest], strict=True)]
+            parts.append(f'From Python / {largest} steps in a call: {measure.shown(ratios, 2)}.\n')
     return '\n'.join(parts)

@@ -289,10 +289,11 @@ def test_growth_is_measured():
     assert {name: list(own) for name, own in found['milliseconds'].items()} == {
         'batch': ['8', '16'],
         'attack_steps': ['1'],
-        'steps_per_call': ['1', '2', 'dispatched'],
+        'loop_32': ['1', '2', 'dispatched'],
+        'loop_8': ['1', '2', 'dispatched'],
         'devices': ['1', '2'],
     }
     for own in found['milliseconds'].values():
         for values in own.values():
             _positive(values)
-    assert 'From Python / 2 steps in a call: ' in growth.text(found)
+    assert growth.text(found).count('From Python / 2 steps in a call: ') == 2
