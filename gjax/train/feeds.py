@@ -5,11 +5,13 @@ functions, called inside a compiled function, that make batches of a source.
 """
 
 import contextlib
+import functools
 import itertools
 import queue
 import signal
 import threading
 import time
+from concurrent.futures import Future
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +19,7 @@ import numpy as np
 
 from gjax import data
 from gjax.data.streaming import EvalBatches, TrainBatches, stream
-from gjax.train.devices import compiled, device_memory, sharded
+from gjax.train.devices import compiled, device_memory, replicated, sharded
 from gjax.train.errors import RunError
 
 CHUNK_BYTES = 2**28  # a streamed chunk of several steps takes no more than this, unless one batch does
@@ -41,26 +43,62 @@ def to_devices(local: np.ndarray, rows: np.ndarray, size: int, mesh, axis: int =
     return jax.make_array_from_callback(shape, sharded(mesh, axis), shard)
 
 
-def replicate(records: data.Records, mesh) -> data.DeviceData:
-    """A whole split on every device. A process reads only what its devices hold of it; the devices exchange the rest."""
-    count = len(records)
-    padded = -(-count // mesh.size) * mesh.size
-    rows = own_rows(mesh, padded)
-    split = records.read(np.minimum(rows, count - 1))
-    parts = [to_devices(array, rows, padded, mesh) for array in (split.images, split.labels)]
-    whole = compiled(lambda parts: [part[:count] for part in parts], mesh)
-    return data.DeviceData(*whole(parts))
+class _Replicated:
+    """A whole split for every device. A process reads only what its devices hold of it, in a thread, from now on; the
+    devices exchange the rest when it is asked for.
+    """
+
+    def __init__(self, records: data.Records, image_shape, mesh):
+        self._count, self._mesh, self._shape = len(records), mesh, tuple(image_shape)
+        self._padded = -(-self._count // mesh.size) * mesh.size
+        self._rows = own_rows(mesh, self._padded)
+        self._read = Future()
+        threading.Thread(target=self._run, args=(records,), daemon=True).start()
+
+    def _run(self, records):
+        try:
+            self._read.set_result(records.read(np.minimum(self._rows, self._count - 1)))
+        except BaseException as error:
+            self._read.set_exception(error)
+
+    def shapes(self) -> data.DeviceData:
+        """What `get` gives, before it is there."""
+        spec = functools.partial(jax.ShapeDtypeStruct, sharding=replicated(self._mesh))
+        return data.DeviceData(spec((self._count, *self._shape), jnp.uint8), spec((self._count,), jnp.int32))
+
+    def get(self) -> data.DeviceData:
+        """The split, once it is read; DataError if it cannot be."""
+        split, self._read = self._read.result(), None
+        arrays = split.images, split.labels.astype(np.int32)
+        parts = [to_devices(array, self._rows, self._padded, self._mesh) for array in arrays]
+        whole = compiled(lambda parts: [part[: self._count] for part in parts], self._mesh)
+        return data.DeviceData(*whole(parts))
 
 
 class Resident:
-    """The set lies whole, as uint8, on every device; batches are gathered inside the compiled step."""
+    """The set lies whole, as uint8, on every device; batches are gathered inside the compiled step. It is decoded while the
+    run compiles.
+    """
 
     waited = 0.0  # seconds that the run waited for data
 
     def __init__(self, dataset: data.Dataset, mesh, rng, batch_size: int):
-        self.mesh, self._batch_size = mesh, batch_size
-        self.train, self.test = (replicate(split, mesh) for split in (dataset.train, dataset.test))
-        self._rng = rng
+        self.mesh, self._batch_size, self._rng = mesh, batch_size, rng
+        self._train, self._test = (_Replicated(split, dataset.image_shape, mesh) for split in (dataset.train, dataset.test))
+
+    @functools.cached_property
+    def train(self) -> data.DeviceData:
+        """The training split."""
+        return self._train.get()
+
+    @functools.cached_property
+    def test(self) -> data.DeviceData:
+        """The test split."""
+        return self._test.get()
+
+    def source_shapes(self):
+        """The shapes of a source of `chunks`, with which the loop can be compiled before there is one."""
+        return self._train.shapes(), self._rng
 
     @contextlib.contextmanager
     def chunks(self, start: int, counts):
@@ -108,6 +146,10 @@ class Streamed:
         self._batch_size, self._max_steps = batch_size, max_steps
         rows, key = own_rows(mesh, batch_size), np.asarray(jax.random.key_data(rng))
         self._batches = TrainBatches(dataset.train, key, batch_size, rows, num_steps, dataset.image_shape)
+
+    def source_shapes(self):
+        """None: its workers decode ahead while the loop compiles at its first call."""
+        return None
 
     @contextlib.contextmanager
     def chunks(self, start: int, counts):
@@ -171,6 +213,11 @@ class Domains:
     @property
     def waited(self) -> float:
         return sum(feed.waited for feed in self._feeds.values())
+
+    def source_shapes(self):
+        """As a feed's, of each domain; None if those have none."""
+        shapes = {name: feed.source_shapes() for name, feed in self._feeds.items()}
+        return None if None in shapes.values() else shapes
 
     @contextlib.contextmanager
     def chunks(self, start: int, counts):

@@ -214,12 +214,20 @@ class Run:
         cadences = (self.steps_per_call, self.eval_every, self.checkpoint_every, self.info.steps_per_epoch * self.may_stop)
         stops = list(_stops(step, cadences, cuts, self.num_steps))
         counts = [stop - start for start, stop in itertools.pairwise([step, *stops])]
+        self.once('train call', lambda: self._compile_ahead(state))
         with self.feed.chunks(step, counts) as sources:
             for stop, count, source in zip(stops, counts, sources, strict=True):
                 state, metrics = self.train(state, source, count)
                 yield state, stop, metrics
                 if self.done(state):
                     return
+
+    def _compile_ahead(self, state) -> bool:
+        """Compiles the loop while its data are still being read; its first call finds it compiled."""
+        shapes = self.feed.source_shapes()
+        if shapes is not None:
+            self.train_call.lower(state, shapes, self.augment_rng, jnp.int32(0)).compile()
+        return True
 
     @property
     def may_stop(self) -> bool:

@@ -1,6 +1,8 @@
 """The loop's parts: the compiled step sees the batches of the pure functions, whatever the length of a call."""
 
 import contextlib
+import dataclasses
+import threading
 from types import SimpleNamespace
 
 import jax
@@ -30,6 +32,52 @@ def _until(run, stop, cuts=()):
             losses += metrics['loss/classifier'].tolist()
             if step == stop:
                 return state, losses
+
+
+class _Waiting:
+    """Records whose whole split is not read before an event; to wait for it in vain fails."""
+
+    def __init__(self, records, event):
+        self._records, self._event = records, event
+
+    def __len__(self):
+        return len(self._records)
+
+    def read(self, rows):
+        if len(rows) >= len(self) and not self._event.wait(120):
+            raise data.DataError('read too early')
+        return self._records.read(rows)
+
+
+def test_the_loop_is_compiled_while_the_set_is_read(monkeypatch):
+    compiled = threading.Event()
+    load, ahead = data.from_config, Run._compile_ahead
+
+    def waiting(*arguments):
+        dataset = load(*arguments)
+        return dataclasses.replace(dataset, train=_Waiting(dataset.train, compiled))
+
+    monkeypatch.setattr(data, 'from_config', waiting)
+    monkeypatch.setattr(Run, '_compile_ahead', lambda run, state: ahead(run, state) and not compiled.set())
+    changes = {'data.name': 'digits', 'train.batch_size': 80, 'net.widths': (4,), 'net.hidden': 4}
+    run = Run(configs.load('iaat/digits.py:supervised', changes))
+    with contextlib.closing(run.advance(run.init(), 0)) as calls:
+        _, step, _ = next(calls)
+    assert step == run.steps_per_call
+
+
+def test_what_cannot_be_read_is_told_when_it_is_needed(monkeypatch):
+    load = data.from_config
+
+    def broken(*arguments):
+        dataset = load(*arguments)
+        return dataclasses.replace(dataset, train=_Waiting(dataset.train, SimpleNamespace(wait=lambda seconds: False)))
+
+    monkeypatch.setattr(data, 'from_config', broken)
+    run = Run(configs.load('iaat/digits.py:supervised', {'data.name': 'digits', 'net.widths': (4,), 'net.hidden': 4}))
+    for _ in range(2):
+        with pytest.raises(data.DataError, match='read too early'):
+            next(run.advance(run.init(), 0))
 
 
 def test_a_call_of_any_length_takes_the_same_steps(run):
