@@ -77,6 +77,7 @@ def _held(workers: int, steps: int) -> int:
 def in_memory(case: Case, mesh):
     """A context that gives (an endless iterator whose items are batches gathered on the device, images of an item)."""
     feed = Resident(case.dataset, mesh, jax.random.key(0), case.batch_size)
+    feed.load()
     steps = min(50, len(case.dataset.train) // case.batch_size)  # as many as a compiled call of the engine takes
 
     @jax.jit

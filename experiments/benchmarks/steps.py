@@ -33,7 +33,7 @@ def add_peer_options(parser) -> None:
     """What the suites with a peer share."""
     parser.add_argument('--peer', default='', help=f'torch: measure PyTorch beside it, in {", ".join(MODES)}')
     parser.add_argument('--modes', default=','.join(MODES), help="the peer's")
-    parser.add_argument('--repetitions', type=int, default=5, help='measurements of each, in turns')
+    parser.add_argument('--repetitions', type=int, default=3, help='measurements of each, in turns')
 
 
 def peer_of(arguments):

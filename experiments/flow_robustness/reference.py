@@ -4,7 +4,8 @@ network, data, noise, optimiser and duration of digits.py:clean, trained by that
   pip install torch normflows
   python -m experiments.flow_robustness.reference --seeds=0,1,2
 
-Convolutions begin as in GLOW's released code and in ours (normal, 0.05), which this library leaves to PyTorch's default.
+Convolutions begin as in GLOW's released code and in ours (normal, 0.05); with `--library_init` as that library has them, by
+PyTorch's default.
 Differs from `gjax.nets.glow` in the priors (learned Gaussians, of what leaves early too, that do not depend on the rest) and
 in log-scales (exp without a bound, and no learned factor of the last convolutions).
 """
@@ -20,8 +21,8 @@ from gjax.losses import bits_per_dim
 from gjax.train.config import load_module
 
 
-def build(normflows, image_shape, levels: int, depth: int, hidden: int):
-    """normflows' GLOW of the sizes of `gjax.nets.glow.Glow` for images [H, W, C], its convolutions drawn as GLOW's are."""
+def build(normflows, image_shape, levels: int, depth: int, hidden: int, library_init: bool):
+    """normflows' GLOW of the sizes of `gjax.nets.glow.Glow` for images [H, W, C]."""
     import torch
 
     height, width, channels = image_shape
@@ -35,13 +36,13 @@ def build(normflows, image_shape, levels: int, depth: int, hidden: int):
         if level < levels - 1:
             merges.append(normflows.flows.Merge())
     flow = normflows.MultiscaleFlow(bases, flows, merges, class_cond=False)
-    for module in flow.modules():
+    for module in () if library_init else flow.modules():
         if isinstance(module, torch.nn.Conv2d) and module.weight.any():  # not the last ones, which begin at zero
             torch.nn.init.normal_(module.weight, 0, 0.05)
     return flow
 
 
-def train(config, seed: int) -> float:
+def train(config, seed: int, library_init: bool = False) -> float:
     """Mean bits per dimension of the test images after training as the config says."""
     import normflows
     import torch
@@ -53,7 +54,7 @@ def train(config, seed: int) -> float:
         np.asarray(part.read(np.arange(len(part))).images) for part in (dataset.train, dataset.test)
     )
     sizes = {name: config.net[name] for name in ('levels', 'depth', 'hidden')}
-    flow = build(normflows, dataset.image_shape, **sizes)
+    flow = build(normflows, dataset.image_shape, **sizes, library_init=library_init)
     dimensions, batch_size = train_images[0].size, config.train.batch_size
     steps_per_epoch = len(train_images) // batch_size
     total = round(config.train.total_epochs * steps_per_epoch)
@@ -79,7 +80,8 @@ def train(config, seed: int) -> float:
         loss = flow.forward_kld(dequantised(train_images[order[start : start + batch_size]])) / dimensions
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(flow.parameters(), config.optimizer.clip_norm)
+        if config.optimizer.clip_norm:
+            torch.nn.utils.clip_grad_norm_(flow.parameters(), config.optimizer.clip_norm)
         optimizer.step()
         schedule.step()
     flow.eval()
@@ -92,11 +94,13 @@ def train(config, seed: int) -> float:
 def main(argv=None):
     parser = argparse.ArgumentParser(description='Bits per dimension of GLOW by normflows.')
     parser.add_argument('--seeds', default='0,1,2')
-    seeds = [int(seed) for seed in parser.parse_args(argv).seeds.split(',')]
+    parser.add_argument('--library_init', action='store_true', help="normflows' own initialisation")
+    arguments = parser.parse_args(argv)
+    seeds = [int(seed) for seed in arguments.seeds.split(',')]
     config = load_module(Path(__file__).with_name('digits.py')).get_config('clean,glow')
     found = []
     for seed in seeds:
-        found.append(train(config, seed))
+        found.append(train(config, seed, arguments.library_init))
         print(f'seed {seed}: {found[-1]:.3f} bits per dimension', flush=True)
     print(f'mean {np.mean(found):.3f} ± {np.std(found, ddof=1) if len(found) > 1 else 0:.3f}')
 

@@ -24,28 +24,25 @@ def _conv(images, kernel, strides, padding, rhs_dilation=None):
 
 
 def _transforms_pay(images, kernel_shape, strides, padding) -> bool:
-    """Whether `gjax.nets.winograd` is faster on CPUs: with so many channels that the products outweigh the transforms, and
-    so many tiles that the kernel's does not count. (Inside a loop, that is; alone, it waits for the memory that it takes.)
+    """Whether `gjax.nets.winograd` is faster on CPUs: with so many channels that the products outweigh what they need before
+    and after, so many pixels that the kernel's part of that does not count, and few rows of tiles beyond the image.
     """
     if images.dtype != jnp.float32 or kernel_shape[:2] != (winograd.TAPS,) * 2 or tuple(strides) != (1, 1):
         return False
-    channels, features = kernel_shape[2:]
-    tiles = np.prod(winograd.tiles_of(images.shape[1:3], padding))
-    wasted = winograd.TILE**2 * tiles > 1.5 * np.prod(winograd.output_sizes(images.shape[1:3], padding))
-    return channels >= 64 and features >= 96 and len(images) * tiles >= 32 and not wasted
+    rows = winograd.output_rows(images.shape[1], padding[0])
+    few = len(images) * rows * images.shape[2] < 512
+    return min(kernel_shape[2:]) >= 64 and not few and rows % winograd.TILE in (0, 3)
 
 
-def _on_cpu(images, kernel, strides, padding):
-    if _transforms_pay(images, kernel.shape, strides, padding):
-        return winograd.conv2d(images, kernel, padding)
-    return _conv(images, kernel, strides, padding)
+def _plain(images, kernel, padding):
+    return _conv(images, kernel, (1, 1), padding)
 
 
 def _forward(images, kernel, strides, padding):
     plain = partial(_conv, strides=strides, padding=padding)
     if not _transforms_pay(images, kernel.shape, strides, padding):
         return plain(images, kernel)
-    return lax.platform_dependent(images, kernel, cpu=partial(_on_cpu, strides=strides, padding=padding), default=plain)
+    return lax.platform_dependent(images, kernel, cpu=partial(winograd.conv2d, padding=padding, conv=_plain), default=plain)
 
 
 # Three ways to the input's gradient; each is up to ten times faster on CPUs than the others where `_input_gradient` takes
@@ -59,8 +56,8 @@ def _dilated_input_gradient(strides, padding, sizes, kernel, cotangent):
     for size, taps, stride, (low, _), out in axes:
         pads.append((taps - 1 - low, size - (out - 1) * stride - 1 + low))
     flipped = jnp.swapaxes(kernel[::-1, ::-1], 2, 3)
-    if tuple(strides) == (1, 1):
-        return _on_cpu(cotangent, flipped, strides, pads)
+    if _transforms_pay(cotangent, flipped.shape, strides, pads):
+        return winograd.conv2d(cotangent, flipped, pads, _plain)
     return lax.conv_general_dilated(cotangent, flipped, (1, 1), pads, lhs_dilation=strides, dimension_numbers=_NHWC)
 
 
@@ -122,7 +119,7 @@ def _kernel_gradient(strides, padding, taps, images, cotangent):
     XLA's CPU backend runs fast inside a loop.
     """
     if _transforms_pay(images, (*taps, images.shape[3], cotangent.shape[3]), strides, padding):
-        return winograd.kernel_gradient(images, cotangent, padding)
+        return winograd.kernel_gradient(images, cotangent, padding, _plain)
     kernel_padding = []
     axes = zip(images.shape[1:3], taps, strides, padding, cotangent.shape[1:3], strict=True)
     for size, tap, stride, (low, _), out in axes:

@@ -46,6 +46,8 @@ def to_devices(local: np.ndarray, rows: np.ndarray, size: int, mesh, axis: int =
 class _Replicated:
     """A whole split for every device. A process reads only what its devices hold of it, in a thread, from now on; the
     devices exchange the rest when it is asked for.
+
+    (A bare thread, for a run that fails meanwhile does not wait for it at its exit, as it would for an executor's.)
     """
 
     def __init__(self, records: data.Records, image_shape, mesh):
@@ -76,11 +78,11 @@ class _Replicated:
 
 
 class Resident:
-    """The set lies whole, as uint8, on every device; batches are gathered inside the compiled step. It is decoded while the
-    run compiles.
+    """The set lies whole, as uint8, on every device; batches are gathered inside the compiled step. It is decoded in threads
+    from now on; what needs it waits.
     """
 
-    waited = 0.0  # seconds that the run waited for data
+    waited = 0.0  # seconds that training waited for data
 
     def __init__(self, dataset: data.Dataset, mesh, rng, batch_size: int):
         self.mesh, self._batch_size, self._rng = mesh, batch_size, rng
@@ -99,6 +101,10 @@ class Resident:
     def source_shapes(self):
         """The shapes of a source of `chunks`, with which the loop can be compiled before there is one."""
         return self._train.shapes(), self._rng
+
+    def load(self) -> None:
+        """Returns when the set lies on the devices; DataError if it cannot be read."""
+        _ = self.train, self.test
 
     @contextlib.contextmanager
     def chunks(self, start: int, counts):
@@ -150,6 +156,9 @@ class Streamed:
     def source_shapes(self):
         """None: its workers decode ahead while the loop compiles at its first call."""
         return None
+
+    def load(self) -> None:
+        """Nothing is read before it is needed."""
 
     @contextlib.contextmanager
     def chunks(self, start: int, counts):
@@ -218,6 +227,11 @@ class Domains:
         """As a feed's, of each domain; None if those have none."""
         shapes = {name: feed.source_shapes() for name, feed in self._feeds.items()}
         return None if None in shapes.values() else shapes
+
+    def load(self) -> None:
+        """As a feed's, of each domain."""
+        for feed in self._feeds.values():
+            feed.load()
 
     @contextlib.contextmanager
     def chunks(self, start: int, counts):

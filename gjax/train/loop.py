@@ -119,6 +119,7 @@ def _one_stage(chain: Chain, name: str, workdir: Path, signals, profile=()) -> d
     run = chain.run(config)
     trace = _Trace(workdir / 'profile', profile, run.num_steps)
     scores = _scores_of(run)  # may train an extractor, elsewhere
+    run.prepare()
     with contextlib.ExitStack() as stack:
         stack.enter_context(open_workdir(config, workdir))
         checkpoints = stack.enter_context(Checkpointer(workdir / 'checkpoints'))

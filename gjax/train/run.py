@@ -14,7 +14,7 @@ from gjax.metrics import MaskedMean
 from gjax.train import config as configs
 from gjax.train import feeds
 from gjax.train.checkpoint import from_arrays, to_arrays
-from gjax.train.devices import check_divisible, compiled, data_mesh, device_memory, sharded
+from gjax.train.devices import check_divisible, compiled, data_mesh, device_memory, replicated, sharded
 from gjax.train.errors import RunError
 from gjax.train.weights import read_weights
 
@@ -214,7 +214,6 @@ class Run:
         cadences = (self.steps_per_call, self.eval_every, self.checkpoint_every, self.info.steps_per_epoch * self.may_stop)
         stops = list(_stops(step, cadences, cuts, self.num_steps))
         counts = [stop - start for start, stop in itertools.pairwise([step, *stops])]
-        self.once('train call', lambda: self._compile_ahead(state))
         with self.feed.chunks(step, counts) as sources:
             for stop, count, source in zip(stops, counts, sources, strict=True):
                 state, metrics = self.train(state, source, count)
@@ -222,12 +221,20 @@ class Run:
                 if self.done(state):
                     return
 
-    def _compile_ahead(self, state) -> bool:
-        """Compiles the loop while its data are still being read; its first call finds it compiled."""
-        shapes = self.feed.source_shapes()
-        if shapes is not None:
-            self.train_call.lower(state, shapes, self.augment_rng, jnp.int32(0)).compile()
-        return True
+    def prepare(self) -> None:
+        """Compiles the training loop while a set in memory is read, and waits for that; DataError if it cannot be read.
+
+        The loop's first call then finds it compiled.
+        """
+        if (source := self.feed.source_shapes()) is not None:
+            self.once('train call', lambda: self._compile_ahead(source))
+        self.feed.load()
+
+    def _compile_ahead(self, source) -> None:
+        everywhere = replicated(self.mesh)
+        state = jax.eval_shape(self.method.init, self.init_rng, self._example)
+        state = jax.tree.map(lambda leaf: leaf.update(sharding=everywhere), state)
+        self.train_call.lower(state, source, self.augment_rng, jnp.int32(0)).compile()
 
     @property
     def may_stop(self) -> bool:
@@ -239,9 +246,10 @@ class Run:
         return self.may_stop and bool(self.once('done', lambda: jax.jit(self.method.done))(state))
 
     def step_flops(self) -> float:
-        """Floating-point operations of one training step, as the compiler counts them in the program that it gets, with
-        plain convolutions (`gjax.nets.winograd` takes fewer); 0.0 where it does not say. Of a condition the dearest branch
-        counts (a generator's update that comes every fifth step does so every step), of a loop one round."""
+        """Floating-point operations of one training step, as the compiler counts them in the program that a TPU would get,
+        the same number on every machine (CPUs may take fewer, `gjax.nets.winograd`); 0.0 where it does not say. Of a
+        condition the dearest branch counts (a generator's update that comes every fifth step does so every step), of a
+        loop one round."""
         size, shape = self.config.train.batch_size, self.info.image_shape
         batch = {'image': jax.ShapeDtypeStruct((size, *shape), jnp.float32)}
         batch |= {name: jax.ShapeDtypeStruct((size,), jnp.int32) for name in ('label', 'index')}
@@ -249,7 +257,7 @@ class Run:
         if self.domains:
             batch = dict.fromkeys(self.domains, batch)
         traced = jax.jit(self.method.step).trace(state, batch)
-        analysis = traced.lower(lowering_platforms=('tpu',)).cost_analysis() or {}  # whose convolutions are plain ones
+        analysis = traced.lower(lowering_platforms=('tpu',)).cost_analysis() or {}
         return float(analysis.get('flops', 0.0))
 
     def train(self, state, source, count: int):

@@ -28,6 +28,7 @@ seen = {}
 for name in ('resident', 'streamed'):
     if name == 'resident':
         feed = feeds.Resident(dataset, mesh, jax.random.key(0), 4)
+        feed.load()
     else:
         feed = feeds.Streamed(dataset, mesh, jax.random.key(0), 4, 3, 1, 0)
     call = jax.jit(lambda source, step: feed.begin(source, step, 1)(0, step), out_shardings=replicated(mesh))

@@ -9,7 +9,7 @@ from jax import lax
 
 from gjax import nets
 from gjax.nets import winograd
-from gjax.nets.convolutions import conv2d
+from gjax.nets.convolutions import _plain, conv2d
 from gjax.nets.layers import max_pool
 
 
@@ -30,8 +30,9 @@ from gjax.nets.layers import max_pool
         ((2, 5, 5, 6), (5, 5, 6, 4), (1, 1), ((0, 0), (0, 0))),
         ((2, 9, 8, 6), (3, 3, 6, 4), (2, 2), ((-1, 1), (0, -1))),
         ((2, 9, 8, 2), (3, 3, 2, 4), (1, 1), ((-1, 1), (0, -1))),
-        ((8, 8, 7, 64), (3, 3, 64, 96), (1, 1), ((1, 1), (0, 2))),  # as Winograd has it, but for the input's gradient
-        ((8, 9, 8, 96), (3, 3, 96, 64), (1, 1), ((-1, 2), (1, 1))),  # the input's gradient alone
+        ((16, 8, 7, 64), (3, 3, 64, 64), (1, 1), ((1, 1), (0, 2))),  # in Winograd's form
+        ((16, 7, 8, 64), (3, 3, 64, 96), (1, 1), ((2, 1), (1, 1))),  # the input's gradient alone
+        ((16, 9, 8, 96), (3, 3, 96, 64), (1, 1), ((-1, 2), (1, -1))),
     ],
 )
 def test_conv2d_equals_xla_in_value_and_both_gradients(size, kernel, strides, padding):
@@ -63,57 +64,68 @@ def test_winograd_is_a_convolution(size, padding):
     expected = np.einsum('bhwcij,ijcd->bhwd', windows, kernel)
     cotangent = rng.normal(size=expected.shape)
     single = [values.astype(np.float32) for values in (images, kernel, cotangent)]
-    np.testing.assert_allclose(winograd.conv2d(*single[:2], padding), expected, atol=1e-4)
+    np.testing.assert_allclose(winograd.conv2d(*single[:2], padding, _plain), expected, atol=1e-4)
     gradient = np.einsum('bhwcij,bhwd->ijcd', windows, cotangent)
-    np.testing.assert_allclose(winograd.kernel_gradient(single[0], single[2], padding), gradient, atol=3e-4)
+    np.testing.assert_allclose(winograd.kernel_gradient(single[0], single[2], padding, _plain), gradient, atol=3e-4)
 
 
-def test_which_convolutions_winograd_takes(monkeypatch):
-    """Wide ones of 3 x 3 taps in float32, and only on CPUs, also under vmap and in second derivatives."""
-    taken = []
+def test_which_convolutions_winograd_takes():
+    """Wide ones of 3 x 3 taps in float32, and only on CPUs."""
 
-    def spy(images, kernel, padding, own=winograd.conv2d):
-        taken.append(kernel.shape)
-        return own(images, kernel, padding)
-
-    monkeypatch.setattr(winograd, 'conv2d', spy)
-
-    def takes(*, batch=8, size=8, channels=64, features=96, taps=3, strides=1, dtype=jnp.float32):
-        taken.clear()
+    def takes(*, batch=8, size=8, channels=64, features=64, taps=3, strides=1, dtype=jnp.float32, platform='cpu', of=None):
         images = jax.ShapeDtypeStruct((batch, size, size, channels), dtype)
         kernel = jax.ShapeDtypeStruct((taps, taps, channels, features), dtype)
-        jax.jit(lambda x, w: conv2d(x, w, (strides, strides), ((1, 1), (1, 1)))).trace(images, kernel)
-        return bool(taken)
 
-    assert takes()
+        def convolved(x, w):
+            return conv2d(x, w, (strides, strides), ((1, 1), (1, 1)))
+
+        def pulled_back(x, w, cotangent):
+            return jax.vjp(convolved, x, w)[1](cotangent)[of]
+
+        arguments = (images, kernel, jax.eval_shape(convolved, images, kernel))
+        traced = jax.jit(convolved).trace(*arguments[:2]) if of is None else jax.jit(pulled_back).trace(*arguments)
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+        convolutions = text.count('stablehlo.convolution')
+        assert convolutions in (1, 6)
+        return convolutions == 6
+
+    for of in (None, 0, 1):  # the convolution, and its gradients
+        assert takes(of=of), of
+        assert not takes(of=of, platform='tpu'), of
     assert takes(channels=256, features=256, size=4, batch=32)
+    assert takes(size=7, batch=16)
     for other in (
         {'channels': 48},
-        {'features': 64},
+        {'features': 48},
         {'taps': 1},
         {'taps': 5},
         {'strides': 2},
         {'dtype': jnp.bfloat16},
         {'batch': 4, 'size': 4},
-        {'size': 2, 'batch': 64},
+        {'size': 6, 'batch': 64},
     ):
         assert not takes(**other), other
 
-    images, kernel = jnp.ones((2, 8, 8, 8, 64)), jnp.full((3, 3, 64, 96), 0.01)
 
-    def total(x, w):
-        return jnp.sum(conv2d(x, w, (1, 1), ((1, 1), (1, 1))) ** 2)
+def test_winograd_under_vmap_and_in_second_derivatives():
+    rng = np.random.default_rng(0)
+    images, kernel = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((2, 8, 8, 8, 96), (3, 3, 96, 96)))
 
-    taken.clear()
-    mapped = jax.vmap(jax.grad(total), (0, None))(images, kernel)
-    np.testing.assert_allclose(mapped[1], jax.grad(total)(images[1], kernel), rtol=1e-4)
-    assert taken
+    def own(x, w):
+        return conv2d(x, w, (1, 1), ((1, 1), (1, 1)))
 
-    def steepness(w):
-        return jnp.sum(jax.grad(total)(images[0], w) ** 2)
+    def xla(x, w):
+        return lax.conv_general_dilated(x, w, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
 
-    # Of degree 4 in w: by Euler, <gradient, w> = 4 times the value.
-    np.testing.assert_allclose(jnp.vdot(jax.grad(steepness)(kernel), kernel), 4 * steepness(kernel), rtol=1e-3)
+    def steepness(w, x, convolved):
+        return jnp.sum(jax.grad(lambda x: jnp.sum(jnp.sin(convolved(x, w) / 30)))(x) ** 2)
+
+    def both(function, *arguments, atol):
+        value, truth = (jax.jit(lambda *args, c=c: function(*args, c))(*arguments) for c in (own, xla))
+        np.testing.assert_allclose(value, truth, atol=atol * np.std(truth))
+
+    both(lambda x, w, c: jax.vmap(lambda x: c(x, w))(x), images, kernel, atol=3e-5)
+    both(jax.grad(steepness), kernel, images[0], atol=1e-3)
 
 
 @pytest.mark.parametrize(('shape', 'side'), [((2, 8, 6, 3), 2), ((2, 7, 9, 2), 2), ((1, 4, 4, 5), 4), ((2, 5, 5, 1), 3)])

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import logging
 import threading
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ from gjax.train import config as configs
 from gjax.train.devices import check_divisible, data_mesh
 from gjax.train.errors import RunError
 from gjax.train.feeds import check_memory
+from gjax.train.loop import train_and_evaluate
 from gjax.train.run import Run, _stops
 
 
@@ -34,8 +36,11 @@ def _until(run, stop, cuts=()):
                 return state, losses
 
 
+SMALL = {'data.name': 'digits', 'train.batch_size': 80, 'net.widths': (4,), 'net.hidden': 4}
+
+
 class _Waiting:
-    """Records whose whole split is not read before an event; to wait for it in vain fails."""
+    """Records whose whole split is read after an event; to wait for it in vain fails."""
 
     def __init__(self, records, event):
         self._records, self._event = records, event
@@ -49,35 +54,50 @@ class _Waiting:
         return self._records.read(rows)
 
 
-def test_the_loop_is_compiled_while_the_set_is_read(monkeypatch):
-    compiled = threading.Event()
-    load, ahead = data.from_config, Run._compile_ahead
+def _waiting(monkeypatch, split, event):
+    """Has that split of all sets wait for the event."""
+    load = data.from_config
 
     def waiting(*arguments):
         dataset = load(*arguments)
-        return dataclasses.replace(dataset, train=_Waiting(dataset.train, compiled))
+        return dataclasses.replace(dataset, **{split: _Waiting(getattr(dataset, split), event)})
 
     monkeypatch.setattr(data, 'from_config', waiting)
-    monkeypatch.setattr(Run, '_compile_ahead', lambda run, state: ahead(run, state) and not compiled.set())
-    changes = {'data.name': 'digits', 'train.batch_size': 80, 'net.widths': (4,), 'net.hidden': 4}
-    run = Run(configs.load('iaat/digits.py:supervised', changes))
-    with contextlib.closing(run.advance(run.init(), 0)) as calls:
-        _, step, _ = next(calls)
-    assert step == run.steps_per_call
 
 
-def test_what_cannot_be_read_is_told_when_it_is_needed(monkeypatch):
-    load = data.from_config
+def test_the_loop_is_compiled_while_the_set_is_read(monkeypatch):
+    compiled, ahead = threading.Event(), Run._compile_ahead
+    _waiting(monkeypatch, 'train', compiled)
 
-    def broken(*arguments):
-        dataset = load(*arguments)
-        return dataclasses.replace(dataset, train=_Waiting(dataset.train, SimpleNamespace(wait=lambda seconds: False)))
+    def then_read(run, source):
+        ahead(run, source)
+        compiled.set()
 
-    monkeypatch.setattr(data, 'from_config', broken)
-    run = Run(configs.load('iaat/digits.py:supervised', {'data.name': 'digits', 'net.widths': (4,), 'net.hidden': 4}))
+    monkeypatch.setattr(Run, '_compile_ahead', then_read)
+    Run(configs.load('iaat/digits.py:supervised', SMALL)).prepare()
+    assert compiled.is_set()
+
+
+@pytest.mark.parametrize('split', ['train', 'test'])
+def test_what_cannot_be_read_is_told_before_anything_is_written(monkeypatch, tmp_path, split):
+    never = threading.Event()
+    monkeypatch.setattr(never, 'wait', lambda seconds: False)
+    _waiting(monkeypatch, split, never)
     for _ in range(2):
         with pytest.raises(data.DataError, match='read too early'):
-            next(run.advance(run.init(), 0))
+            train_and_evaluate(configs.load('iaat/digits.py:supervised', SMALL), tmp_path / 'run')
+    assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize('config', ['iaat/digits.py:supervised', 'generate_to_adapt/digits.py:dann,mnist5k_to_digits'])
+def test_the_first_call_finds_the_loop_compiled(config, caplog):
+    changes = SMALL if 'iaat' in config else {'net.widths': (2, 2), 'net.hidden': (4,), 'train.steps_per_call': 2}
+    run = Run(configs.load(config, changes))
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        run.prepare()
+        with contextlib.closing(run.advance(run.init(), 0)) as calls:
+            next(calls)
+    assert sum('XLA compilation of jit(call)' in record.getMessage() for record in caplog.records) == 1
 
 
 def test_a_call_of_any_length_takes_the_same_steps(run):
