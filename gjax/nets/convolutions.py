@@ -39,9 +39,9 @@ def _plain(images, kernel, padding):
 
 
 def _forward(images, kernel, strides, padding):
-    plain = partial(_conv, strides=strides, padding=padding)
     if not _transforms_pay(images, kernel.shape, strides, padding):
-        return plain(images, kernel)
+        return _conv(images, kernel, strides, padding)
+    plain = partial(_plain, padding=padding)
     return lax.platform_dependent(images, kernel, cpu=partial(winograd.conv2d, padding=padding, conv=_plain), default=plain)
 
 
