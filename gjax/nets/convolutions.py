@@ -38,14 +38,35 @@ def _plain(images, kernel, padding):
     return _conv(images, kernel, (1, 1), padding)
 
 
+def _rows_as_channels(images, kernel, strides, padding):
+    """The convolution of thin images as one with a single row of taps: the rows that meet in an output become channels, so
+    that the numbers each product takes lie side by side. Up to twice as fast.
+    """
+    (rows, columns, channels, features), (down, across) = kernel.shape, strides
+    images = lax.pad(images, jnp.zeros((), images.dtype), ((0, 0, 0), (*padding[0], 0), (0, 0, 0), (0, 0, 0)))
+    reach = images.shape[1] - rows + 1  # first rows of windows
+    images = jnp.concatenate([images[:, i : i + reach : down] for i in range(rows)], 3)
+    kernel = kernel.swapaxes(0, 1).reshape(1, columns, rows * channels, features)
+    return _conv(images, kernel, (1, across), ((0, 0), padding[1]))
+
+
+def _cpu_form(images, kernel_shape, strides, padding):
+    """The function of images and kernel that is their convolution in the form that is the fastest on CPUs."""
+    if _transforms_pay(images, kernel_shape, strides, padding):
+        return partial(winograd.conv2d, padding=padding, conv=_plain)
+    thin = images.shape[3] <= _THIN and kernel_shape[0] > 1
+    return partial(_rows_as_channels if thin else _conv, strides=strides, padding=padding)
+
+
 def _forward(images, kernel, strides, padding):
-    if not _transforms_pay(images, kernel.shape, strides, padding):
-        return _conv(images, kernel, strides, padding)
-    plain = partial(_plain, padding=padding)
-    return lax.platform_dependent(images, kernel, cpu=partial(winograd.conv2d, padding=padding, conv=_plain), default=plain)
+    native = partial(_conv, strides=strides, padding=padding)
+    cpu = _cpu_form(images, kernel.shape, strides, padding)
+    if cpu.func is _conv:
+        return native(images, kernel)
+    return lax.platform_dependent(images, kernel, cpu=cpu, default=native)
 
 
-# Three ways to the input's gradient; each is up to ten times faster on CPUs than the others where `_input_gradient` takes
+# Four ways to the input's gradient; each is up to ten times faster on CPUs than the others where `_input_gradient` takes
 # it.
 
 
@@ -56,8 +77,8 @@ def _dilated_input_gradient(strides, padding, sizes, kernel, cotangent):
     for size, taps, stride, (low, _), out in axes:
         pads.append((taps - 1 - low, size - (out - 1) * stride - 1 + low))
     flipped = jnp.swapaxes(kernel[::-1, ::-1], 2, 3)
-    if _transforms_pay(cotangent, flipped.shape, strides, pads):
-        return winograd.conv2d(cotangent, flipped, pads, _plain)
+    if tuple(strides) == (1, 1):
+        return _cpu_form(cotangent, flipped.shape, strides, pads)(cotangent, flipped)
     return lax.conv_general_dilated(cotangent, flipped, (1, 1), pads, lhs_dilation=strides, dimension_numbers=_NHWC)
 
 
@@ -71,6 +92,23 @@ def _summed_input_gradient(padding, sizes, kernel, cotangent):
             for tap, (low, _), size, out in zip((i, j), padding, sizes, cotangent.shape[1:3], strict=True)
         ]
         total += lax.pad(given[:, :, :, i, j], jnp.float32(0), ((0, 0, 0), *shifts, (0, 0, 0)))
+    return total.astype(cotangent.dtype)
+
+
+def _row_summed_input_gradient(padding, sizes, kernel, cotangent):
+    """Of stride 1: what each row of the cotangent gives through each row of taps, a convolution with one such row, shifted and
+    added. It takes no products with the padding above and below.
+    """
+    (rows, columns, channels, features), (low, _) = kernel.shape, padding[1]
+    flipped = kernel[:, ::-1].transpose(1, 3, 0, 2).reshape(1, columns, features, rows * channels)
+    pads = ((0, 0), (columns - 1 - low, sizes[1] - cotangent.shape[2] + low))
+    given = _conv(cotangent, flipped, (1, 1), pads).astype(jnp.float32)
+    given = given.reshape(*given.shape[:3], rows, channels)
+    total, unreached = 0.0, sizes[0] - cotangent.shape[1]
+    for i in range(rows):
+        shift = i - padding[0][0]
+        sides = ((0, 0, 0), (shift, unreached - shift, 0), (0, 0, 0), (0, 0, 0))
+        total += lax.pad(given[:, :, :, i], jnp.float32(0), sides)
     return total.astype(cotangent.dtype)
 
 
@@ -107,9 +145,12 @@ def _phased_input_gradient(strides, padding, sizes, kernel, cotangent):
 def _input_gradient(strides, padding, sizes, kernel, cotangent):
     """The gradient of `conv2d` with respect to images of `sizes` (height, width), and so a transposed convolution."""
     thin, strided = kernel.shape[2] <= _THIN, tuple(strides) != (1, 1)
-    # With few positions of the cotangent, the convolution would see mostly padding.
-    if not strided and (thin or np.prod(sizes) >= 4 * np.prod(cotangent.shape[1:3])):
+    # Where the cotangent is smaller than the images, as of 'VALID', the convolution would take many products with padding.
+    positions = np.prod(sizes) / np.prod(cotangent.shape[1:3])
+    if not strided and (thin or positions >= 4):
         return _summed_input_gradient(padding, sizes, kernel, cotangent)
+    if not strided and positions >= 1.4:
+        return _row_summed_input_gradient(padding, sizes, kernel, cotangent)
     function = _phased_input_gradient if strided and not thin else _dilated_input_gradient
     return function(strides, padding, sizes, kernel, cotangent)
 

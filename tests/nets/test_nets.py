@@ -30,6 +30,9 @@ from gjax.nets.layers import max_pool
         ((2, 5, 5, 6), (5, 5, 6, 4), (1, 1), ((0, 0), (0, 0))),
         ((2, 9, 8, 6), (3, 3, 6, 4), (2, 2), ((-1, 1), (0, -1))),
         ((2, 9, 8, 2), (3, 3, 2, 4), (1, 1), ((-1, 1), (0, -1))),
+        ((2, 8, 9, 6), (5, 3, 6, 4), (1, 1), ((0, 0), (1, 0))),  # the input's gradient by rows of taps
+        ((2, 10, 9, 6), (3, 3, 6, 4), (1, 1), ((-1, 0), (0, -1))),
+        ((2, 9, 9, 6), (4, 2, 6, 4), (1, 1), ((0, 1), (-2, 0))),
         ((16, 8, 7, 64), (3, 3, 64, 64), (1, 1), ((1, 1), (0, 2))),  # in Winograd's form
         ((16, 7, 8, 64), (3, 3, 64, 96), (1, 1), ((2, 1), (1, 1))),  # the input's gradient alone
         ((16, 9, 8, 96), (3, 3, 96, 64), (1, 1), ((-1, 2), (1, -1))),
@@ -139,10 +142,10 @@ def test_max_pool_equals_flax_in_value_and_gradient_also_where_values_are_equal(
 
 
 @pytest.mark.parametrize('channels', [2, 6])
-@pytest.mark.parametrize('strides', [(1, 1), (2, 2)])
-def test_gradients_in_bfloat16_are_rounded_ones(strides, channels):
+@pytest.mark.parametrize(('strides', 'pad'), [((1, 1), 1), ((2, 2), 1), ((1, 1), 0)])
+def test_gradients_in_bfloat16_are_rounded_ones(strides, pad, channels):
     def total(images, kernel):
-        return conv2d(images, kernel, strides, ((1, 1), (1, 1))).astype(jnp.float32).sum()
+        return conv2d(images, kernel, strides, ((pad, pad), (pad, pad))).astype(jnp.float32).sum()
 
     keys, shapes = jax.random.split(jax.random.key(0)), ((2, 8, 8, channels), (3, 3, channels, 4))
     rounded = [jax.random.normal(key, shape).astype(jnp.bfloat16) for key, shape in zip(keys, shapes, strict=True)]
