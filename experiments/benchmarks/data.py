@@ -162,8 +162,8 @@ class Training:
         streaming = {'data.streaming': workers is not None, 'data.workers': workers or 0}
         self._config = config.load(spec, overrides | streaming)
         self._held = 0 if workers is None else _held(workers, self._config.train.steps_per_call)
-        self._run, self._step = Run(self._config), 0
-        self._calls = self._run.advance(self._run.init(), 0)
+        self._run, self._step, self._rest = Run(self._config), 0, True
+        self._calls = self._run.advance(self._run.init(), 0, rest=lambda: self._rest)
         self._advance()
 
     def _advance(self):
@@ -171,6 +171,7 @@ class Training:
 
     def visit(self, seconds: float) -> dict[str, float]:
         """{'examples_per_second', 'data_wait_share'} of about so many seconds, as the engine itself measures them."""
+        self._rest = False
         for _ in range(self._held):
             self._advance()
         batch_size, steps_per_call = self._config.train.batch_size, self._config.train.steps_per_call
@@ -180,6 +181,8 @@ class Training:
             started = started or time.monotonic()  # Speed does not count the first call, so neither does this
             if calls > measure.LEAST and time.monotonic() - started >= seconds:
                 break
+        self._rest = True
+        self._advance()  # nothing runs beside the next visit of another
         measured = speed.measured()
         if measured['data_wait_share'] > 0.01:  # else the buffers are full
             measure.pause(self._held * steps_per_call * batch_size / measured['examples_per_second'])

@@ -96,8 +96,8 @@ def _summed_input_gradient(padding, sizes, kernel, cotangent):
 
 
 def _row_summed_input_gradient(padding, sizes, kernel, cotangent):
-    """Of stride 1: what each row of the cotangent gives through each row of taps, a convolution with one such row, shifted and
-    added. It takes no products with the padding above and below.
+    """Of stride 1: what each row of the cotangent gives through each row of taps, a convolution with one such row, shifted
+    and added. It takes no products with the padding above and below.
     """
     (rows, columns, channels, features), (low, _) = kernel.shape, padding[1]
     flipped = kernel[:, ::-1].transpose(1, 3, 0, 2).reshape(1, columns, features, rows * channels)

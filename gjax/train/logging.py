@@ -203,20 +203,23 @@ class Speed:
         self._first = True
 
     def timed(self, calls, step: int):
-        """Passes on the (state, step, metrics) of `Run.advance`."""
-        calls = iter(calls)
+        """Passes on the (state, step, metrics) of `Run.advance`; time that the devices rest does not count."""
+        calls, started = iter(calls), time.monotonic()
         while True:
-            started, waited = time.monotonic(), self._feed.waited
+            waited = self._feed.waited
             try:
                 state, stop, metrics = next(calls)
             except StopIteration:
                 return
+            now = time.monotonic()
             if not self._first:
                 self._steps += stop - step
-                self._seconds += time.monotonic() - started
+                self._seconds += now - started
                 self._waited += self._feed.waited - waited
-            self._first, step = False, stop
+            self._first, step, started = False, stop, now
             yield state, stop, metrics
+            if state is not None:
+                started = time.monotonic()
 
     def measured(self) -> dict[str, float]:
         """{'examples_per_second', 'data_wait_share'}; empty before the second call."""

@@ -203,11 +203,12 @@ def _train_and_evaluate(run: Run, chain: Chain, workdir: Path, checkpoints: Chec
     log = logging.RunLog(workdir, step) if main else logging.NoLog()
     name = (config.method.name, *([config.stage] if config.stage else []), f'seed {config.seed}')
     bar = logging.progress(run.num_steps, step, ' '.join(name), shown=main)
-    calls = run.advance(state, step, trace.cuts)
+    calls = run.advance(state, step, trace.cuts, rest=lambda: signals.received is not None)
     with contextlib.closing(log), contextlib.closing(bar), contextlib.closing(calls), contextlib.closing(trace):
         trace.at(step)
         for state, stop, metrics in speed.timed(calls, step):
-            last, trained = stop == run.num_steps or run.done(state), time.monotonic() - started - evaluated
+            resting, trained = state is not None, time.monotonic() - started - evaluated
+            last = resting and (stop == run.num_steps or run.done(state))
             _check_finite(metrics, step, checkpoints)
             bar.update(stop - step)
             step = stop
@@ -223,7 +224,7 @@ def _train_and_evaluate(run: Run, chain: Chain, workdir: Path, checkpoints: Chec
                 log.write(step, **shared, **{f'test/{name}': value for name, value in values.items()})
                 _keep_arrays(workdir / 'snapshots' / f'{step:08d}.npz', scores.snapshot(state) if scores else {})
                 evaluated += time.monotonic() - begun
-            stopped = signals.agree()
+            stopped = signals.agree() and resting
             if last or (run.checkpoint_every and step % run.checkpoint_every == 0) or stopped:
                 write_record()
                 log.sync()

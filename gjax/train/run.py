@@ -73,6 +73,11 @@ def _stops(step: int, cadences, cuts, total: int):
         yield step
 
 
+def _fetched(stop: int, count: int, metrics: dict):
+    """(stop, every metric as an array [count]) of a call, once it has ended."""
+    return stop, {name: values[:count] for name, values in jax.device_get(metrics).items()}
+
+
 def _check_ranges(config, mesh) -> None:
     check_divisible('train.batch_size', config.train.batch_size, mesh)
     check_divisible('train.eval_batch_size', config.train.eval_batch_size, mesh)
@@ -202,24 +207,37 @@ class Run:
             self._compiled[name] = make()
         return self._compiled[name]
 
-    def advance(self, state, step: int, cuts=()):
+    def advance(self, state, step: int, cuts=(), rest=lambda: False):
         """Trains from `step`, the state's own, to the end; close it to stop before.
 
         Yields (state, step, metrics) after every compiled call: at the latest `steps_per_call` steps after the one before,
         at every evaluation, checkpoint and step in `cuts`, and at every epoch of a method that may end early, which ends
-        this too. metrics: every one as an array over the steps since.
+        this too. metrics: every one as an array over the steps since. At all of these but the first kind the devices rest.
+        Else they are at the next call already, which took the state, and None is in its place; rest: asked after every
+        call, whether to rest at its end.
         """
         if self.done(state):
             return
-        cadences = (self.steps_per_call, self.eval_every, self.checkpoint_every, self.info.steps_per_epoch * self.may_stop)
-        stops = list(_stops(step, cadences, cuts, self.num_steps))
+        pauses = (self.eval_every, self.checkpoint_every, self.info.steps_per_epoch * self.may_stop)
+        rests = set(_stops(step, pauses, cuts, self.num_steps))
+        stops = list(_stops(step, (self.steps_per_call, *pauses), cuts, self.num_steps))
         counts = [stop - start for start, stop in itertools.pairwise([step, *stops])]
+        running = None  # the call before, whose metrics nobody has seen
         with self.feed.chunks(step, counts) as sources:
             for stop, count, source in zip(stops, counts, sources, strict=True):
                 state, metrics = self.train(state, source, count)
-                yield state, stop, metrics
-                if self.done(state):
-                    return
+                if running:
+                    yield None, *_fetched(*running)
+                running = stop, count, metrics
+                if stop in rests or rest():
+                    yield state, *_fetched(*running)
+                    running = None
+                    if self.done(state):
+                        return
+
+    def train(self, state, source, count: int):
+        """Sets off `count` <= steps_per_call steps, which take the state: the new one, and every metric [steps_per_call]."""
+        return self.train_call(state, source, self.augment_rng, jnp.int32(count))
 
     def prepare(self) -> None:
         """Compiles the training loop while a set in memory is read, and waits for that; DataError if it cannot be read.
@@ -259,11 +277,6 @@ class Run:
         traced = jax.jit(self.method.step).trace(state, batch)
         analysis = traced.lower(lowering_platforms=('tpu',)).cost_analysis() or {}
         return float(analysis.get('flops', 0.0))
-
-    def train(self, state, source, count: int):
-        """`count` <= steps_per_call steps: the new state, and every metric as an array [count]."""
-        state, metrics = self.train_call(state, source, self.augment_rng, jnp.int32(count))
-        return state, {name: values[:count] for name, values in jax.device_get(metrics).items()}
 
     def evaluate(self, state, *, final: bool = False) -> dict:
         """Means over the test split (of several domains as DOMAIN_METRIC): cheap ones, or the final protocol."""

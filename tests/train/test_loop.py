@@ -105,6 +105,28 @@ def test_a_call_of_any_length_takes_the_same_steps(run):
     assert _until(run, steps)[1] == _until(run, steps, range(steps))[1]
 
 
+def test_the_next_call_runs_before_the_metrics_of_one_are_fetched(run, monkeypatch):
+    calls, train, resting = [], run.train, []
+    monkeypatch.setattr(run, 'train', lambda *arguments: calls.append(1) or train(*arguments))
+    seen = []
+    with contextlib.closing(run.advance(run.init(), 0, (8,), rest=lambda: bool(resting))) as advance:
+        for state, step, metrics in advance:
+            seen.append((step, len(calls), state is not None, len(metrics['loss/classifier'])))
+            if state is not None:
+                assert int(state.step) == step
+            resting[:] = [1] * (step == 14)  # while the call to 21 runs
+            if step == 28:
+                break
+    # calls end at multiples of 7 and at the cut
+    assert seen == [
+        (7, 2, False, 7),
+        (8, 2, True, 1),
+        (14, 4, False, 6),
+        (21, 4, True, 7),
+        (28, 6, False, 7),
+    ]
+
+
 def test_steps_use_the_batches_of_batch_index(run):
     step = run.info.steps_per_epoch + 1
     state, _ = _until(run, step)
