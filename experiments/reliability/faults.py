@@ -84,7 +84,7 @@ def signals(bench: Bench, times: int = 2) -> Outcome:
                 failures.append(f'{number.name}: exit code {process.returncode}: {last_line(stderr)}')
             elif failure := bench.judge(workdir, *extra):
                 failures.append(f'{number.name}: {failure}')
-    notes = 'to the run, or to its data workers too; saved at the next step, exit codes 143 and 130'
+    notes = 'to the run, or to its data workers too; saved after the calls under way, exit codes 143 and 130'
     return Outcome('SIGTERM, SIGINT', 4 * times, tuple(failures), notes)
 
 
