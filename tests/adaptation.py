@@ -130,7 +130,8 @@ def _compiled(method):
         zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
         return jax.lax.fori_loop(0, steps, lambda i, carry: method.step(carry[0], batch), (state, zeros))
 
-    return jax.jit(method.init), jax.jit(run)
+    quick = {'xla_backend_optimization_level': 1}  # for hundreds of steps, of MMD's many exponentials
+    return jax.jit(method.init), jax.jit(run, compiler_options=quick)
 
 
 def trained(method, domains, steps: int, seed: int = 0):

@@ -1,6 +1,8 @@
 """Eight simulated devices, strict promotion, and a compilation cache that the test subprocesses share."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 _CACHE = Path(__file__).parent.parent / '.jax_cache'
@@ -9,9 +11,22 @@ os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(_CACHE))
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.1')
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '-1')
 os.environ.setdefault('JAX_NUM_CPU_DEVICES', '8')
-os.environ.setdefault('XLA_FLAGS', '--xla_backend_optimization_level=1')  # compiles in half the time
 os.environ.setdefault('GJAX_PROGRESS', '0')
 os.environ.setdefault('MPLBACKEND', 'Agg')
+
+
+def _quick_to_compile() -> str:
+    """XLA's flags with which the tests' many small programs compile in half the time; those that this jaxlib knows, for it
+    ends the process at others. Workers and subprocesses inherit them.
+    """
+    flags = '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false'
+    probe = [sys.executable, '-c', 'import jax; jax.devices()']
+    done = subprocess.run(probe, env=os.environ | {'XLA_FLAGS': flags}, capture_output=True, check=False, timeout=300)
+    return flags if done.returncode == 0 else flags.split()[0]
+
+
+if 'XLA_FLAGS' not in os.environ:
+    os.environ['XLA_FLAGS'] = _quick_to_compile()
 
 import hypothesis
 import jax

@@ -12,9 +12,12 @@ FILES = sorted(
 )
 CASES = [(f'{p.parent.name}/{p.name}', arg) for p in FILES for arg in getattr(configs.load_module(p), 'METHODS', ('',))]
 CASES += [('generate_to_adapt/digits.py', 'generate_to_adapt,mnist5k_to_digits')]
+# Networks that take long to trace, of which one config is not slow.
+SLOW = [case for case in CASES if case[0] == 'generate_to_adapt/large.py' and case[1] not in ('generate_to_adapt', 'dann')]
+SLOW += [('iaat/cifar100.py', ''), ('iaat/cifar10.py', 'trades'), ('iaat/cifar10.py', 'interpolated_adversarial_training')]
 
 
-@pytest.mark.parametrize(('file', 'arg'), CASES)
+@pytest.mark.parametrize(('file', 'arg'), [pytest.param(*case, marks=[pytest.mark.slow] * (case in SLOW)) for case in CASES])
 def test_it_steps(file, arg):
     config = configs.load(f'{file}:{arg}' if arg else file, {'train.batch_size': 4})
     config.train.steps_per_call = 1
