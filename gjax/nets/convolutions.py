@@ -144,15 +144,17 @@ def _phased_input_gradient(strides, padding, sizes, kernel, cotangent):
 
 def _input_gradient(strides, padding, sizes, kernel, cotangent):
     """The gradient of `conv2d` with respect to images of `sizes` (height, width), and so a transposed convolution."""
-    thin, strided = kernel.shape[2] <= _THIN, tuple(strides) != (1, 1)
+    channels = kernel.shape[2]  # if few, a convolution would have few products for every number that it reads
+    if tuple(strides) != (1, 1):
+        function = _dilated_input_gradient if channels <= _THIN else _phased_input_gradient
+        return function(strides, padding, sizes, kernel, cotangent)
     # Where the cotangent is smaller than the images, as of 'VALID', the convolution would take many products with padding.
     positions = np.prod(sizes) / np.prod(cotangent.shape[1:3])
-    if not strided and (thin or positions >= 4):
+    if channels <= 2 * _THIN or positions >= 4:
         return _summed_input_gradient(padding, sizes, kernel, cotangent)
-    if not strided and positions >= 1.4:
+    if channels <= 3 * _THIN or positions >= 1.4:
         return _row_summed_input_gradient(padding, sizes, kernel, cotangent)
-    function = _phased_input_gradient if strided and not thin else _dilated_input_gradient
-    return function(strides, padding, sizes, kernel, cotangent)
+    return _dilated_input_gradient(strides, padding, sizes, kernel, cotangent)
 
 
 def _kernel_gradient(strides, padding, taps, images, cotangent):
