@@ -101,6 +101,10 @@ def draws_of(run: Run, work: Work, state) -> list[np.ndarray]:
     if work.kind == 'flow':
         key = jax.random.split(rng)[1]
         return [np.asarray(jax.random.uniform(key, (count, *run.info.image_shape)))]
+    if work.kind == 'iaat':
+        selection, attack = jax.random.split(rng)
+        shape, keys = (count, *run.info.image_shape), (*jax.random.split(selection), attack)
+        return [np.asarray(jax.random.uniform(key, shape, jnp.float32, -1.0, 1.0)) for key in keys]
     if work.sizes.get('attack_steps'):
         eps = work.sizes['eps']
         shape = (count, *run.info.image_shape)
@@ -130,6 +134,8 @@ def first_steps(run: Run, work: Work):
     count = run.config.train.batch_size
     state, labels = run.init(), np.arange(count) % run.info.num_classes
     state = state.replace(batch_stats=converged(state.batch_stats, jax.device_get(state.params)))
+    if work.kind == 'iaat':
+        state = state.replace(memory={'radius': jnp.full_like(state.memory['radius'], work.sizes['eps'])})
     images = np.random.default_rng(0).uniform(size=(2, count, *run.info.image_shape)).astype(np.float32)
     batch = {'image': jnp.asarray(images[0]), 'label': jnp.asarray(labels, jnp.int32), 'index': jnp.arange(count)}
     if run.domains:

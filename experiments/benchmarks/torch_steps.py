@@ -8,6 +8,7 @@ import math
 import os
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -69,14 +70,14 @@ class Classification(Work):
     def __init__(self, sizes, module):
         super().__init__(sizes, {'classifier': module}, sgd)
 
-    def attack(self, images, labels, start, steps):
-        own, module = self.sizes, self.modules['classifier'].eval().requires_grad_(False)  # only images have gradients
-        eps = own['eps']
+    def attack(self, images, labels, start, steps, eps=None, step_size=None):
+        module = self.modules['classifier'].eval().requires_grad_(False)  # only images have gradients
+        eps, step_size = self.sizes['eps'] if eps is None else eps, self.sizes['step_size'] if eps is None else step_size
         x = (images + start).clamp(0, 1)
         for _ in range(steps):
             x.requires_grad_()
             (gradient,) = torch.autograd.grad(F.cross_entropy(module(x), labels, reduction='sum'), x)
-            x = x.detach() + own['step_size'] * gradient.sign()
+            x = x.detach() + step_size * gradient.sign()
             x = torch.min(torch.max(x, images - eps), images + eps).clamp(0, 1)
         module.train().requires_grad_(True)
         return x
@@ -90,10 +91,38 @@ class Classification(Work):
         return {'classifier': self.descend(loss, 'classifier')}
 
 
-def resnet(sizes):
-    return Classification(
-        sizes, PreActResNet(*(sizes[k] for k in ('channels', 'classes', 'blocks', 'width', 'stem', 'mean', 'std')))
-    )
+class IAAT(Classification):
+    """Instance-adaptive adversarial training after its warm-up, BatchNorm frozen under attack; radii begin at `eps`."""
+
+    def __init__(self, sizes, module):
+        super().__init__(sizes, module)
+        self.radius = torch.full((len(HELD['images']),), sizes['eps'])
+
+    def step(self, images, labels, draws):
+        own, module, remembered = self.sizes, self.modules['classifier'], self.radius[HELD['rows']]
+
+        def attacked(radius, number):
+            eps = radius[:, None, None, None]
+            unit = torch.empty_like(images).uniform_(-1, 1) if draws is None else draws[number]
+            step_size = (eps / (0.5 * own['attack_steps'])).clamp(min=own['min_step'])
+            return self.attack(images, labels, eps * unit, own['attack_steps'], eps, step_size)
+
+        def right(images):
+            with torch.no_grad():
+                return module.eval()(images).argmax(1) == labels
+
+        clean, robust = right(images), right(attacked(remembered, 0))
+        above = right(attacked(remembered + own['gamma'], 1))
+        radius = torch.where(robust, remembered, remembered - own['gamma'])
+        radius = torch.where(above, remembered + own['gamma'], radius)
+        radius = own['beta'] * torch.where(clean, radius, 0).clamp(min=0) + (1 - own['beta']) * remembered
+        self.radius[HELD['rows']] = radius
+        adversarial = attacked(radius, 2)
+        return {'classifier': self.descend(F.cross_entropy(module(adversarial), labels), 'classifier')}
+
+
+def resnet(sizes, work=Classification):
+    return work(sizes, PreActResNet(*(sizes[k] for k in ('channels', 'classes', 'blocks', 'width', 'stem', 'mean', 'std'))))
 
 
 def _embedding(sizes):
@@ -207,7 +236,14 @@ class Flow(Work):
         return {'flow': self.descend(nll.mean() / dimensions, 'flow')}
 
 
-WORKS = {'flow': Flow, 'resnet': resnet, 'source_only': SourceOnly, 'generate_to_adapt': GenerateToAdapt, 'gan': GAN}
+WORKS = {
+    'flow': Flow,
+    'resnet': resnet,
+    'iaat': partial(resnet, work=IAAT),
+    'source_only': SourceOnly,
+    'generate_to_adapt': GenerateToAdapt,
+    'gan': GAN,
+}
 
 
 def prepare(kind: str, sizes: dict, variables: dict, images, labels, threads: int, device='cpu', dtype='float32') -> None:
@@ -257,7 +293,7 @@ def losses(mode: str, images, labels, draws) -> list[dict]:
     HELD['works'].pop(mode, None)
     _tf32(False)
     work, images, labels = _work(mode), _nchw(images), tensor(labels).long().to(HELD['device'])
-    found = []
+    found, HELD['rows'] = [], torch.arange(len(images), device=HELD['device'])
     for own in draws:
         own = [_nchw(d) if d.ndim == 4 else tensor(d).to(HELD['device']) for d in own]
         found.append({player: float(loss) for player, loss in work.step(images, labels, own).items()})
@@ -266,7 +302,7 @@ def losses(mode: str, images, labels, draws) -> list[dict]:
 
 def _batch(mode: str):
     sizes, count = HELD['sizes'], len(HELD['images'])
-    rows = torch.randint(count, (sizes['rows'],), device=HELD['device'])
+    rows = HELD['rows'] = torch.randint(count, (sizes['rows'],), device=HELD['device'])
     images = HELD['images'][rows].float().div_(255)
     if sizes['padding']:
         images = _augmented(images, sizes['padding'])

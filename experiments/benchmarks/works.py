@@ -138,7 +138,14 @@ WORKS = {
         GLOW,
         loops=True,
     ),
-    'iaat': Work('IAAT, 10 steps, WRN-10-2', IAAT, loops=True),
+    'iaat': Work(
+        'IAAT, 10 steps, WRN-10-2',
+        IAAT,
+        'iaat',
+        {**WRN_SIZES, 'attack_steps': 10, 'eps': 8 / 255, 'min_step': 2 / 255, 'gamma': 1.9 / 255, 'beta': 0.1},
+        checked=1,
+        loops=True,
+    ),
     'iaat_reuse': Work(
         'IAAT that trains on its selection (`reuse_attack`)', IAAT | {'method.reuse_attack': True}, loops=True
     ),

@@ -10,17 +10,18 @@ from jax import lax
 from gjax.nets import winograd
 
 _NHWC = ('NHWC', 'HWIO', 'NHWC')
-_THIN = 4  # channels; XLA's convolutions to so few are slow
+_THIN = 4  # channels; XLA's convolutions from and to so few are slow
 
 
-def _conv(images, kernel, strides, padding, rhs_dilation=None):
+def _conv(images, kernel, strides, padding, rhs_dilation=None, **options):
     # XLA's CPU routines read beyond the images where padding is negative, so that is cut off here.
     cut = [[max(-side, 0) for side in sides] for sides in padding]
     if any(map(any, cut)):
         (top, bottom), (left, right) = cut
         images = images[:, top : images.shape[1] - bottom, left : images.shape[2] - right]
         padding = [[max(side, 0) for side in sides] for sides in padding]
-    return lax.conv_general_dilated(images, kernel, strides, padding, rhs_dilation=rhs_dilation, dimension_numbers=_NHWC)
+    options |= {'rhs_dilation': rhs_dilation, 'dimension_numbers': _NHWC}
+    return lax.conv_general_dilated(images, kernel, strides, padding, **options)
 
 
 def _transforms_pay(images, kernel_shape, strides, padding) -> bool:
@@ -102,7 +103,7 @@ def _row_summed_input_gradient(padding, sizes, kernel, cotangent):
     (rows, columns, channels, features), (low, _) = kernel.shape, padding[1]
     flipped = kernel[:, ::-1].transpose(1, 3, 0, 2).reshape(1, columns, features, rows * channels)
     pads = ((0, 0), (columns - 1 - low, sizes[1] - cotangent.shape[2] + low))
-    given = _conv(cotangent, flipped, (1, 1), pads).astype(jnp.float32)
+    given = _conv(cotangent, flipped, (1, 1), pads, preferred_element_type=jnp.float32)
     given = given.reshape(*given.shape[:3], rows, channels)
     total, unreached = 0.0, sizes[0] - cotangent.shape[1]
     for i in range(rows):
@@ -150,7 +151,8 @@ def _input_gradient(strides, padding, sizes, kernel, cotangent):
         return function(strides, padding, sizes, kernel, cotangent)
     # Where the cotangent is smaller than the images, as of 'VALID', the convolution would take many products with padding.
     positions = np.prod(sizes) / np.prod(cotangent.shape[1:3])
-    if channels <= 2 * _THIN or positions >= 4:
+    few = 2 * _THIN if np.prod(kernel.shape[:2]) <= 9 else _THIN  # all taps' part of an image lies in memory at once
+    if channels <= few or positions >= 4:
         return _summed_input_gradient(padding, sizes, kernel, cotangent)
     if channels <= 3 * _THIN or positions >= 1.4:
         return _row_summed_input_gradient(padding, sizes, kernel, cotangent)
@@ -178,7 +180,8 @@ def conv2d(images, kernel, strides, padding):
     XLA's CPU backend brings convolutions into its fast layout only outside loops, so the gradients of an ordinary
     convolution run 3 to 40 times slower inside `lax.scan` and `lax.fori_loop` (jax issue 12868): just where attacks and
     fused training steps live. Here they are written in that layout. Where it pays, the convolution and its gradients are
-    taken in Winograd's form (`gjax.nets.winograd`). Other backends keep XLA's own rule.
+    taken in Winograd's form (`gjax.nets.winograd`), and those of few channels in other forms of the same products. Other
+    backends keep XLA's own rule.
 
     Args:
       images: [B, H, W, C].

@@ -107,8 +107,11 @@ class Resident:
         _ = self.train, self.test
 
     @contextlib.contextmanager
-    def chunks(self, start: int, counts):
-        """A context that gives an iterator of sources, one for each of `counts` steps from step `start` on."""
+    def chunks(self, start: int, counts, busy=None):
+        """A context that gives an iterator of sources, one for each of `counts` steps from step `start` on.
+
+        busy: () -> whether the devices compute meanwhile; to wait then is not to wait for data.
+        """
         yield ((self.train, self._rng) for _ in counts)
 
     def begin(self, source, first_step, max_steps: int):
@@ -161,14 +164,17 @@ class Streamed:
         """Nothing is read before it is needed."""
 
     @contextlib.contextmanager
-    def chunks(self, start: int, counts):
-        """A context that gives an iterator of sources, one for each of `counts` steps from step `start` on."""
+    def chunks(self, start: int, counts, busy=lambda: False):
+        """A context that gives an iterator of sources, one for each of `counts` steps from step `start` on.
+
+        busy: () -> whether the devices compute meanwhile; to wait then is not to wait for data.
+        """
 
         def assemble(batches):
             for count in counts:
                 yield self._chunk([_next(batches) for _ in range(count)])
 
-        with stream(self._batches, start, workers=self._workers) as batches, _Ahead(assemble(batches), self) as chunks:
+        with stream(self._batches, start, workers=self._workers) as batches, _Ahead(assemble(batches), self, busy) as chunks:
             yield chunks
 
     def _chunk(self, batches):
@@ -234,10 +240,10 @@ class Domains:
             feed.load()
 
     @contextlib.contextmanager
-    def chunks(self, start: int, counts):
-        """A context that gives an iterator of sources, one for each of `counts` steps from step `start` on."""
+    def chunks(self, start: int, counts, busy=lambda: False):
+        """As a feed's, of all domains."""
         with contextlib.ExitStack() as stack:
-            each = [stack.enter_context(feed.chunks(start, counts)) for feed in self._feeds.values()]
+            each = [stack.enter_context(feed.chunks(start, counts, busy)) for feed in self._feeds.values()]
             yield (dict(zip(self._feeds, sources, strict=True)) for sources in zip(*each, strict=True))
 
     def begin(self, source, first_step, max_steps: int):
@@ -270,10 +276,12 @@ def _next(iterator):
 
 
 class _Ahead:
-    """An iterator run one item ahead in a thread; the seconds that its consumer waits are added to `account.waited`."""
+    """An iterator run one item ahead in a thread; the seconds that its consumer waits while not `busy` are added to
+    `account.waited`.
+    """
 
-    def __init__(self, iterator, account):
-        self._iterator, self._account = iterator, account
+    def __init__(self, iterator, account, busy=lambda: False):
+        self._iterator, self._account, self._busy = iterator, account, busy
         self._ready: queue.Queue = queue.Queue(1)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -304,9 +312,12 @@ class _Ahead:
         return self
 
     def __next__(self):
-        started = time.monotonic()
-        item = self._ready.get()
-        self._account.waited += time.monotonic() - started
+        item = None
+        while item is None:
+            started, busy = time.monotonic(), self._busy()
+            with contextlib.suppress(queue.Empty):
+                item = self._ready.get(timeout=0.01 if busy else None)
+            self._account.waited += 0.0 if busy else time.monotonic() - started
         if isinstance(item, Exception):
             raise item
         return item

@@ -223,8 +223,18 @@ class Run:
         stops = list(_stops(step, (self.steps_per_call, *pauses), cuts, self.num_steps))
         counts = [stop - start for start, stop in itertools.pairwise([step, *stops])]
         running = None  # the call before, whose metrics nobody has seen
-        with self.feed.chunks(step, counts) as sources:
-            for stop, count, source in zip(stops, counts, sources, strict=True):
+
+        def busy():
+            return running is not None and not all(values.is_ready() for values in running[2].values())
+
+        with self.feed.chunks(step, counts, busy) as sources:
+            for stop, count in zip(stops, counts, strict=True):
+                try:
+                    source = next(sources)
+                except data.DataError:
+                    if running:  # what is computed is told all the same
+                        yield None, *_fetched(*running)
+                    raise
                 state, metrics = self.train(state, source, count)
                 if running:
                     yield None, *_fetched(*running)

@@ -24,7 +24,7 @@ def case(request):
     return request.param
 
 
-# Of the cases that are not slow, those whose state holds more than one network and its optimiser.
+# Of the cases that are not slow, those whose state holds the most.
 REMEMBERING = ('iaat', 'gan', 'lottery_tickets', 'generate_to_adapt', 'flow_robustness')
 killed_cases = pytest.mark.parametrize(
     'case', [case if case in REMEMBERING else pytest.param(case, marks=pytest.mark.slow) for case in sorted(CASES)]

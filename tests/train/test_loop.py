@@ -14,7 +14,7 @@ from gjax import data
 from gjax.train import config as configs
 from gjax.train.devices import check_divisible, data_mesh
 from gjax.train.errors import RunError
-from gjax.train.feeds import check_memory
+from gjax.train.feeds import _Ahead, check_memory
 from gjax.train.loop import train_and_evaluate
 from gjax.train.run import Run, _stops
 
@@ -179,3 +179,38 @@ def test_divisibility():
     for size in (12, 0, -8):
         with pytest.raises(RunError, match=f'x is {size}; allowed: positive multiples of 8'):
             check_divisible('x', size, mesh)
+
+
+@pytest.mark.parametrize('computing', [False, True])
+def test_waiting_while_the_devices_compute_is_not_waiting_for_data(computing):
+    asked, ready, account = [], threading.Event(), SimpleNamespace(waited=0.0)
+
+    def source():
+        yield ready.wait(60)
+
+    def busy():  # the source comes while its consumer waits
+        asked.append(1)
+        if len(asked) == 3 or not computing:
+            ready.set()
+        return computing
+
+    with _Ahead(source(), account, busy) as ahead:
+        assert next(ahead) is True
+    assert len(asked) >= 3 if computing else asked == [1]
+    assert (account.waited == 0) == computing
+
+
+def test_metrics_of_a_call_are_told_before_the_next_ones_data_fail(run, monkeypatch):
+    @contextlib.contextmanager
+    def one(start, counts, busy):
+        def sources():
+            yield run.feed.train, run.feed._rng
+            raise data.DataError('a data worker failed')
+
+        yield sources()
+
+    monkeypatch.setattr(run.feed, 'chunks', one)
+    calls = run.advance(run.init(), 0)
+    assert next(calls)[1] == 7
+    with pytest.raises(data.DataError):
+        next(calls)
