@@ -72,7 +72,8 @@ class Classification(Work):
 
     def attack(self, images, labels, start, steps, eps=None, step_size=None):
         module = self.modules['classifier'].eval().requires_grad_(False)  # only images have gradients
-        eps, step_size = self.sizes['eps'] if eps is None else eps, self.sizes['step_size'] if eps is None else step_size
+        if eps is None:
+            eps, step_size = self.sizes['eps'], self.sizes['step_size']
         x = (images + start).clamp(0, 1)
         for _ in range(steps):
             x.requires_grad_()

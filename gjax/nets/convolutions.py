@@ -13,14 +13,14 @@ _NHWC = ('NHWC', 'HWIO', 'NHWC')
 _THIN = 4  # channels; XLA's convolutions from and to so few are slow
 
 
-def _conv(images, kernel, strides, padding, rhs_dilation=None, **options):
+def _conv(images, kernel, strides, padding, rhs_dilation=None, preferred_element_type=None):
     # XLA's CPU routines read beyond the images where padding is negative, so that is cut off here.
     cut = [[max(-side, 0) for side in sides] for sides in padding]
     if any(map(any, cut)):
         (top, bottom), (left, right) = cut
         images = images[:, top : images.shape[1] - bottom, left : images.shape[2] - right]
         padding = [[max(side, 0) for side in sides] for sides in padding]
-    options |= {'rhs_dilation': rhs_dilation, 'dimension_numbers': _NHWC}
+    options = {'dimension_numbers': _NHWC, 'rhs_dilation': rhs_dilation, 'preferred_element_type': preferred_element_type}
     return lax.conv_general_dilated(images, kernel, strides, padding, **options)
 
 
@@ -83,13 +83,18 @@ def _dilated_input_gradient(strides, padding, sizes, kernel, cotangent):
     return lax.conv_general_dilated(cotangent, flipped, (1, 1), pads, lhs_dilation=strides, dimension_numbers=_NHWC)
 
 
+def _shift(tap: int, low: int, size: int, out: int):
+    """How `lax.pad` brings what an axis of a cotangent (`out`) gives through one tap to its place in images (`size`)."""
+    return tap - low, size - out - tap + low, 0
+
+
 def _summed_input_gradient(padding, sizes, kernel, cotangent):
     """Of stride 1: what each entry of the cotangent gives through each tap, one product of matrices, shifted and added."""
     given = jnp.einsum('bhwd,ijcd->bhwijc', cotangent, kernel, preferred_element_type=jnp.float32)
     total = 0.0
     for i, j in np.ndindex(kernel.shape[:2]):
         shifts = [
-            (tap - low, size - out - tap + low, 0)
+            _shift(tap, low, size, out)
             for tap, (low, _), size, out in zip((i, j), padding, sizes, cotangent.shape[1:3], strict=True)
         ]
         total += lax.pad(given[:, :, :, i, j], jnp.float32(0), ((0, 0, 0), *shifts, (0, 0, 0)))
@@ -105,11 +110,10 @@ def _row_summed_input_gradient(padding, sizes, kernel, cotangent):
     pads = ((0, 0), (columns - 1 - low, sizes[1] - cotangent.shape[2] + low))
     given = _conv(cotangent, flipped, (1, 1), pads, preferred_element_type=jnp.float32)
     given = given.reshape(*given.shape[:3], rows, channels)
-    total, unreached = 0.0, sizes[0] - cotangent.shape[1]
+    total = 0.0
     for i in range(rows):
-        shift = i - padding[0][0]
-        sides = ((0, 0, 0), (shift, unreached - shift, 0), (0, 0, 0), (0, 0, 0))
-        total += lax.pad(given[:, :, :, i], jnp.float32(0), sides)
+        shift = _shift(i, padding[0][0], sizes[0], cotangent.shape[1])
+        total += lax.pad(given[:, :, :, i], jnp.float32(0), ((0, 0, 0), shift, (0, 0, 0), (0, 0, 0)))
     return total.astype(cotangent.dtype)
 
 

@@ -107,7 +107,7 @@ class Resident:
         _ = self.train, self.test
 
     @contextlib.contextmanager
-    def chunks(self, start: int, counts, busy=None):
+    def chunks(self, start: int, counts, busy=lambda: False):
         """A context that gives an iterator of sources, one for each of `counts` steps from step `start` on.
 
         busy: () -> whether the devices compute meanwhile; to wait then is not to wait for data.

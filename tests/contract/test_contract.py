@@ -24,13 +24,6 @@ def case(request):
     return request.param
 
 
-# Of the cases that are not slow, those whose state holds the most.
-REMEMBERING = ('iaat', 'gan', 'lottery_tickets', 'generate_to_adapt', 'flow_robustness')
-killed_cases = pytest.mark.parametrize(
-    'case', [case if case in REMEMBERING else pytest.param(case, marks=pytest.mark.slow) for case in sorted(CASES)]
-)
-
-
 def _train(run, steps):
     """The state after `steps`, and every metric as an array over them."""
     collected = []
@@ -117,7 +110,13 @@ loop.train_and_evaluate(config.from_json(sys.stdin.read()), sys.argv[1])
 """
 
 
-@killed_cases
+# Of the cases that are not slow, those whose state holds the most.
+REMEMBERING = ('iaat', 'gan', 'lottery_tickets', 'generate_to_adapt', 'flow_robustness')
+
+
+@pytest.mark.parametrize(
+    'case', [case if case in REMEMBERING else pytest.param(case, marks=pytest.mark.slow) for case in sorted(CASES)]
+)
 def test_a_killed_run_resumes_bit_for_bit(case, toy_data, tmp_path):
     config = tiny_config(case, toy_data)
     whole = train_and_evaluate(config, tmp_path / 'whole')
