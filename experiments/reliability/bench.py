@@ -60,10 +60,7 @@ class Bench:
         self.environment = {'JAX_NUM_CPU_DEVICES': '1', 'GJAX_PROGRESS': '0'}
         self.environment |= {'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.1'}
         self.environment = {'JAX_COMPILATION_CACHE_DIR': str(self.root / 'jax_cache')} | os.environ | self.environment
-        self.whole = self.root / 'whole'
-        done = self.finish(self.whole)
-        if done.returncode:
-            raise RuntimeError(f'the undisturbed run failed: {done.stderr}')
+        self.whole = self.undisturbed()
 
     def command(self, workdir: Path, *extra: str) -> list[str]:
         flags = [f'--config.{key}={value}' for key, value in self.settings.items()]
@@ -102,11 +99,21 @@ class Bench:
             ends.append(subprocess.CompletedProcess(process.args, code, out, err))
         return ends
 
-    def differs(self, workdir: Path) -> str:
+    def undisturbed(self, *extra: str) -> Path:
+        """The same command with nothing done to it, run once: other programs (streamed data, say) may round otherwise."""
+        workdir = self.root / '-'.join(['whole', *(flag.rpartition('.')[2] for flag in extra)])
+        if not (workdir / 'results.json').is_file():
+            done = self.finish(workdir, *extra)
+            if done.returncode:
+                raise RuntimeError(f'the undisturbed run failed: {done.stderr}')
+        return workdir
+
+    def differs(self, workdir: Path, *extra: str) -> str:
         """'' if this run left what the undisturbed one left, else what differs."""
+        whole = self.undisturbed(*extra)
         for name in ('results.json', 'metrics.jsonl'):
             file = workdir / name
-            if not file.is_file() or file.read_bytes() != (self.whole / name).read_bytes():
+            if not file.is_file() or file.read_bytes() != (whole / name).read_bytes():
                 return f'{name} is not that of the undisturbed run'
         return ''
 
@@ -115,7 +122,7 @@ class Bench:
         done = self.finish(workdir, *extra)
         if done.returncode:
             return f'the same command ended with {done.returncode}: {last_line(done.stderr)}'
-        return self.differs(workdir)
+        return self.differs(workdir, *extra)
 
     def until_it_trains(self, process, workdir: Path) -> bool:
         """Waits until the process has logged a step of its own; False if it ended before."""
