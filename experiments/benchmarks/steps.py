@@ -16,7 +16,7 @@ import numpy as np
 
 from experiments.benchmarks import measure
 from experiments.benchmarks.peer import Peer
-from experiments.benchmarks.works import DEFAULT, WORKS, Work, build, step_flops, timer
+from experiments.benchmarks.works import DEFAULT, WORKS, Work, build, compared, step_flops, timer
 from gjax import data
 from gjax.train.devices import compiled
 from gjax.train.errors import RunError
@@ -169,7 +169,7 @@ def prepare(peer: Peer, run: Run, work: Work, variables: dict, threads: int, dty
 
 def difference(peer: Peer, mode: str, work: Work, images, labels, draws, ours) -> float:
     """The largest difference between the first losses of the peer and ours; RunError where one is above its limit."""
-    theirs, largest = peer.call('losses', mode, images, labels, draws), 0.0
+    theirs, largest = peer.call('losses', mode, images, labels, draws, work.sizes), 0.0
     for number, (own, other) in enumerate(zip(ours, theirs, strict=True)):
         for place, (player, value) in enumerate(other.items()):
             apart, first = abs(own[player] - value) / max(1.0, abs(own[player])), not number and not place
@@ -198,15 +198,16 @@ def measured(
     row |= {'cold_seconds': program.cold_seconds, 'warm_seconds': program.warm_seconds, 'memory': {'gjax': program.memory}}
     visits = {'gjax': visit}
     if peer is not None and work.kind:
-        variables, *first = first_steps(run, work)
+        same = compared(work)
+        variables, *first = first_steps(run if same is work else build(same, overrides), same)
         prepare(peer, run, work, variables, threads, dtype)
         for mode in modes:
             try:
                 began = time.monotonic()
-                difference(peer, mode, work, *first)  # compiles
+                difference(peer, mode, same, *first)  # compiles
+                row['memory'][mode] = peer.call('peak_memory', mode)  # the attack of a large work too
                 if mode == 'compile':
                     row['torch_compile_seconds'] = time.monotonic() - began
-                row['memory'][mode] = peer.call('peak_memory', mode)
                 once = peer.call('milliseconds', mode, 1)
             except RunError as error:  # no compiler, say: the other columns are still worth having
                 print(f'{name}: {error}', file=sys.stderr, flush=True)

@@ -289,15 +289,16 @@ def _work(mode: str) -> Work:
     return HELD['works'][mode]
 
 
-def losses(mode: str, images, labels, draws) -> list[dict]:
-    """The losses of steps on these float images in NHWC, with these draws, of new modules."""
+def losses(mode: str, images, labels, draws, sizes) -> list[dict]:
+    """The losses of steps on these float images in NHWC, with these draws, of new modules; sizes: of these steps alone."""
     HELD['works'].pop(mode, None)
     _tf32(False)
     work, images, labels = _work(mode), _nchw(images), tensor(labels).long().to(HELD['device'])
-    found, HELD['rows'] = [], torch.arange(len(images), device=HELD['device'])
+    found, HELD['rows'], work.sizes = [], torch.arange(len(images), device=HELD['device']), HELD['sizes'] | sizes
     for own in draws:
         own = [_nchw(d) if d.ndim == 4 else tensor(d).to(HELD['device']) for d in own]
         found.append({player: float(loss) for player, loss in work.step(images, labels, own).items()})
+    work.sizes = HELD['sizes']
     return found
 
 
