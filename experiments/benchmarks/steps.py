@@ -214,8 +214,13 @@ def measured(
                 continue
             steps = max(1, round(1000 * seconds / once))
             visits[mode] = lambda mode=mode, steps=steps: peer.call('milliseconds', mode, steps)
+    if work.against:
+        visits['against'] = timer(build(WORKS[work.against], overrides), seconds)[0]
     values = measure.interleaved(list(visits.values()), repetitions, name)
     row['milliseconds'] = dict(zip(visits, values, strict=True))
+    if work.against:
+        other = row['milliseconds'].pop('against')
+        row['times'] = {work.against: [a / b for a, b in zip(row['milliseconds']['gjax'], other, strict=True)]}
     medians = ', '.join(f'{side} {statistics.median(own):.1f}' for side, own in row['milliseconds'].items())
     print(f'{name}: {medians} ms a step', file=sys.stderr, flush=True)
     return row
@@ -251,13 +256,10 @@ def best_mode(row: dict) -> str:
     return min(others, key=others.get, default='')
 
 
-def _against(rows, name: str) -> str:
-    """A line of how a work's time compares with that of the step of PGD-10; '' where either was not measured."""
-    found = {row['work']: row for row in rows}
-    if not found.keys() >= {name, 'pgd10'}:
-        return ''
-    times = [statistics.median(found[work]['milliseconds']['gjax']) for work in (name, 'pgd10')]
-    return f'\n{found[name]["title"]}: {times[0] / times[1]:.2f} times the step of PGD-10.\n'
+def _against(row: dict) -> list[str]:
+    """A line for every work that this one's time was compared with."""
+    found = row.get('times', {}).items()
+    return [f'\n{row["title"]}: {measure.shown(ratios, 2)} times the step of `{other}`.\n' for other, ratios in found]
 
 
 def summary(results: dict) -> str:
@@ -302,7 +304,7 @@ def text(results: dict) -> str:
         if 'compile' in modes:
             cells.append(f'{row["torch_compile_seconds"]:.1f}' if 'torch_compile_seconds' in row else '')
         rows.append(cells)
-    lines = [_against(results['steps'], name) for name in ('iaat', 'iaat_reuse')]
+    lines = [line for row in results['steps'] for line in _against(row)]
     columns = ['training step', 'gjax (ms)', 'images/s', *(f'torch {mode} (ms)' for mode in modes)]
     columns += ['gjax / best torch'] * bool(modes) + ['share of the matrix peak (%)', 'memory (MiB)']
     columns += ['of the best torch (MiB)'] * bool(modes) + ['compilation, and kept (s)']

@@ -210,10 +210,11 @@ class GAN(Work):
         own, shape, hinge = self.modules, (len(images), self.sizes['latent']), self.sizes['loss'] == 'hinge'
         with torch.no_grad():
             fake = own['generator'](self.noise(draws, 0, shape))
-        real_logits, fake_logits = own['discriminator'](images), own['discriminator'](fake)
-        if hinge:
+        if hinge:  # no batch statistics: one pass, and spectral normalisation is updated in place once, which compiles
+            real_logits, fake_logits = own['discriminator'](torch.cat([images, fake])).chunk(2)
             loss = F.relu(1 - real_logits).mean() + F.relu(1 + fake_logits).mean()
         else:
+            real_logits, fake_logits = own['discriminator'](images), own['discriminator'](fake)
             loss = F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
         losses = {'discriminator': self.descend(loss, 'discriminator')}
         own['discriminator'].requires_grad_(False)

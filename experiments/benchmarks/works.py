@@ -17,7 +17,8 @@ class Work:
     """title: in the table. config: changes of the base config. kind, sizes: of the torch peer ('' for none).
     checked: steps whose losses are compared. loops: whether the step has loops inside, of which the compiler counts one
     round: no share of the peak is given, but for an attack's, whose rounds can be told apart. large: for accelerators; only
-    by its name; its losses are compared without its attack (`compared`).
+    by its name; its losses are compared without its attack (`compared`). against: the work whose step is measured in turns
+    with this one's.
     """
 
     title: str
@@ -27,6 +28,7 @@ class Work:
     checked: int = 2
     loops: bool = False
     large: bool = False
+    against: str = ''
 
 
 ADAM = {'optimizer.name': 'adam', 'optimizer.learning_rate': 2e-4, 'optimizer.b1': 0.5, 'optimizer.b2': 0.999}
@@ -145,9 +147,13 @@ WORKS = {
         {**WRN_SIZES, 'attack_steps': 10, 'eps': 8 / 255, 'min_step': 2 / 255, 'gamma': 1.9 / 255, 'beta': 0.1},
         checked=1,
         loops=True,
+        against='pgd10',
     ),
     'iaat_reuse': Work(
-        'IAAT that trains on its selection (`reuse_attack`)', IAAT | {'method.reuse_attack': True}, loops=True
+        'IAAT that trains on its selection (`reuse_attack`)',
+        IAAT | {'method.reuse_attack': True},
+        loops=True,
+        against='pgd10',
     ),
 }
 DEFAULT = tuple(name for name, work in WORKS.items() if not work.large)

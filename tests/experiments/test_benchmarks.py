@@ -239,7 +239,7 @@ def test_steps_are_measured_beside_torchs(torch_peer):
         _positive(values)
     _positive(row['memory'].values(), 3)
     assert row['cold_seconds'] > row['warm_seconds'] > 0
-    alone = {**row, 'work': 'iaat', 'milliseconds': {'gjax': [4.0, 4.0]}, 'flops': 1e9}
+    alone = {**row, 'work': 'iaat', 'milliseconds': {'gjax': [4.0, 4.0]}, 'flops': 1e9, 'times': {'pgd10': [2.0, 3.0]}}
     row['milliseconds'] = {'gjax': [1.0, 3.0], 'eager': [8.0, 8.0], 'channels_last': [4.0, 4.0]}
     assert steps.best_mode(row) == 'channels_last'
     shown = steps.text({'machine': measure.machine(), 'dtype': 'float32', 'peak_gflops': 500.0, 'steps': [row, alone]})
@@ -248,6 +248,7 @@ def test_steps_are_measured_beside_torchs(torch_peer):
     assert '| 2.0 (1.0 - 3.0) | 4.0 (4.0 - 4.0), channels_last | 0.50 (0.25 - 0.75) |' in front
     assert front.count('\n|') == 3
     assert '|  |  |  | 50 |' in shown  # no peer; 250 of 500 GFLOP/s
+    assert 'LeNet, 28 px: 2.50 (2.00 - 3.00) times the step of `pgd10`.' in shown
 
 
 @needs_torch
@@ -258,6 +259,14 @@ def test_bfloat16_is_measured(work, torch_peer):
     for values in row['milliseconds'].values():
         _positive(values, 1)
     assert set(row['milliseconds']) == {'gjax', 'eager'}
+
+
+@pytest.mark.slow
+def test_iaat_is_measured_in_turns_with_pgd10():
+    row = steps.measured('iaat', None, (), 0.01, 2, {'train.batch_size': 8, 'net.width': 1})
+    assert set(row['milliseconds']) == {'gjax'}
+    _positive(row['times'].pop('pgd10'))
+    assert not row['times']
 
 
 @pytest.mark.slow
