@@ -1,6 +1,6 @@
 """Training steps, data and augmentation included, beside plain PyTorch's of the same networks, batches and optimisers.
 
-gjax's side is the engine's compiled loop over a set in memory. PyTorch's (torch_steps.py) is checked first, in every mode:
+gjax's side is the engine's compiled loop over a set in memory. PyTorch's (torch_works.py) is checked first, in every mode:
 from the same weights, on the same batch and noise, it has the same losses, and after a step again where rounding allows it.
 """
 
