@@ -1,5 +1,6 @@
 """Eight simulated devices, strict promotion, and a compilation cache that the test subprocesses share."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -35,6 +36,9 @@ import pytest
 # Every new shape compiles, which takes longer than hypothesis thinks an example should; CI must not be a lottery.
 hypothesis.settings.register_profile('gjax', deadline=None, derandomize=True, max_examples=30)
 hypothesis.settings.load_profile('gjax')
+
+# Tracing makes millions of objects, few of them garbage: looking for it as often as usual takes 6 % of the tests' time.
+gc.set_threshold(200_000, 20, 100)
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_numpy_dtype_promotion', 'strict')

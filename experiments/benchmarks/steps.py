@@ -187,7 +187,8 @@ def measured(
     """One row: milliseconds of every repetition, of gjax and of the peer's modes."""
     work = WORKS[name]
     run, threads = build(work, overrides), measure.cores()
-    timed = run if dtype == 'float32' else build(work, (overrides or {}) | {'net.dtype': dtype})
+    arithmetic = (overrides or {}) | ({} if dtype == 'float32' else {'net.dtype': dtype})
+    timed = run if dtype == 'float32' else build(work, arithmetic)
     row = {
         'work': name,
         'title': work.title,
@@ -197,6 +198,8 @@ def measured(
     visit, program = timer(timed, seconds)
     row |= {'cold_seconds': program.cold_seconds, 'warm_seconds': program.warm_seconds, 'memory': {'gjax': program.memory}}
     visits = {'gjax': visit}
+    if work.against:
+        visits['against'] = timer(build(WORKS[work.against], arithmetic), seconds)[0]
     if peer is not None and work.kind:
         same = compared(work)
         variables, *first = first_steps(run if same is work else build(same, overrides), same)
@@ -205,22 +208,20 @@ def measured(
             try:
                 began = time.monotonic()
                 difference(peer, mode, same, *first)  # compiles
-                row['memory'][mode] = peer.call('peak_memory', mode)  # the attack of a large work too
-                if mode == 'compile':
-                    row['torch_compile_seconds'] = time.monotonic() - began
+                row['memory'][mode] = peer.call('peak_memory', mode)  # compiles what the check leaves out
+                taken = time.monotonic() - began
                 once = peer.call('milliseconds', mode, 1)
+                if mode == 'compile':  # without the steps that were made: those checked and two for the memory
+                    row['torch_compile_seconds'] = max(0.0, taken - (work.checked + 2) * once / 1000)
             except RunError as error:  # no compiler, say: the other columns are still worth having
                 print(f'{name}: {error}', file=sys.stderr, flush=True)
                 continue
             steps = max(1, round(1000 * seconds / once))
             visits[mode] = lambda mode=mode, steps=steps: peer.call('milliseconds', mode, steps)
-    if work.against:
-        visits['against'] = timer(build(WORKS[work.against], overrides), seconds)[0]
     values = measure.interleaved(list(visits.values()), repetitions, name)
     row['milliseconds'] = dict(zip(visits, values, strict=True))
     if work.against:
-        other = row['milliseconds'].pop('against')
-        row['times'] = {work.against: [a / b for a, b in zip(row['milliseconds']['gjax'], other, strict=True)]}
+        row['against'] = {'title': WORKS[work.against].title, 'milliseconds': row['milliseconds'].pop('against')}
     medians = ', '.join(f'{side} {statistics.median(own):.1f}' for side, own in row['milliseconds'].items())
     print(f'{name}: {medians} ms a step', file=sys.stderr, flush=True)
     return row
@@ -241,8 +242,9 @@ def run(arguments) -> dict:
             '--update_readme is for the whole table; allowed: with --peer=torch, all --works, --dtype=float32, on a CPU'
         )
     context, modes = peer_of(arguments)
+    machine = measure.machine()  # with the load of before
     peak = matrix_peak(arguments.dtype)
-    results = {'machine': measure.machine(), 'dtype': arguments.dtype, 'peak_gflops': peak, 'steps': []}
+    results = {'machine': machine, 'dtype': arguments.dtype, 'peak_gflops': peak, 'steps': []}
     with context as peer:
         for name in works:
             options = {'dtype': arguments.dtype}
@@ -256,10 +258,14 @@ def best_mode(row: dict) -> str:
     return min(others, key=others.get, default='')
 
 
-def _against(row: dict) -> list[str]:
-    """A line for every work that this one's time was compared with."""
-    found = row.get('times', {}).items()
-    return [f'\n{row["title"]}: {measure.shown(ratios, 2)} times the step of `{other}`.\n' for other, ratios in found]
+def _against(row: dict) -> str:
+    """A line about the work that was measured in turns with this one, '' for none."""
+    if 'against' not in row:
+        return ''
+    other = row['against']['milliseconds']
+    ratios = measure.shown([a / b for a, b in zip(row['milliseconds']['gjax'], other, strict=True)], 2)
+    times = f'in turns with this one {measure.shown(other, 1)} ms'
+    return f'\n{row["title"]}: {ratios} times the step of {row["against"]["title"]}, which took {times}.\n'
 
 
 def summary(results: dict) -> str:
@@ -304,7 +310,7 @@ def text(results: dict) -> str:
         if 'compile' in modes:
             cells.append(f'{row["torch_compile_seconds"]:.1f}' if 'torch_compile_seconds' in row else '')
         rows.append(cells)
-    lines = [line for row in results['steps'] for line in _against(row)]
+    lines = [_against(row) for row in results['steps']]
     columns = ['training step', 'gjax (ms)', 'images/s', *(f'torch {mode} (ms)' for mode in modes)]
     columns += ['gjax / best torch'] * bool(modes) + ['share of the matrix peak (%)', 'memory (MiB)']
     columns += ['of the best torch (MiB)'] * bool(modes) + ['compilation, and kept (s)']

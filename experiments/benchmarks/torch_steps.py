@@ -1,5 +1,5 @@
-"""The process of PyTorch in the suites `steps` and `attacks`: what it is asked for, of the works of torch_works.py, on the
-device that JAX runs on.
+"""What the process of PyTorch answers in the suites `steps` and `attacks`, on the device that JAX runs on; its works are in
+torch_works.py.
 """
 
 import contextlib
@@ -57,7 +57,7 @@ def _work(mode: str) -> Work:
             if mode == 'channels_last':
                 work.modules[player].to(memory_format=torch.channels_last)
             elif mode == 'compile':
-                work.modules[player].compile()
+                work.modules[player].compile(dynamic=False)  # every size its own, as for XLA
         HELD['works'][mode] = work
     return HELD['works'][mode]
 

@@ -33,7 +33,7 @@ def sgd(module, options):
 
 class Work:
     """modules: by player. step(images, labels, draws) trains one step and gives the losses by player; draws: the random
-    numbers that gjax has drawn, or None for torch's own. rows: which of the training set's the images are."""
+    numbers that gjax has drawn, or None for torch's own. rows: the images' places in the training set."""
 
     rows: torch.Tensor
 
@@ -200,11 +200,13 @@ class GAN(Work):
         own, shape, hinge = self.modules, (len(images), self.sizes['latent']), self.sizes['loss'] == 'hinge'
         with torch.no_grad():
             fake = own['generator'](self.noise(draws, 0, shape))
-        if hinge:  # no batch statistics: one pass, and spectral normalisation is updated in place once, which compiles
+        if self.sizes['net'] != 'dcgan':  # no batch statistics: one pass, whose one update of spectral norms compiles
             real_logits, fake_logits = own['discriminator'](torch.cat([images, fake])).chunk(2)
-            loss = F.relu(1 - real_logits).mean() + F.relu(1 + fake_logits).mean()
         else:
             real_logits, fake_logits = own['discriminator'](images), own['discriminator'](fake)
+        if hinge:
+            loss = F.relu(1 - real_logits).mean() + F.relu(1 + fake_logits).mean()
+        else:
             loss = F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
         losses = {'discriminator': self.descend(loss, 'discriminator')}
         own['discriminator'].requires_grad_(False)

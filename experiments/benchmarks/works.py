@@ -160,13 +160,16 @@ DEFAULT = tuple(name for name, work in WORKS.items() if not work.large)
 
 
 def compared(work: Work) -> Work:
-    """What has the losses that the two sides are compared by: the work, of a large one the same step of unattacked images.
+    """The work whose losses are compared: itself, of a large one the same step without its attack.
 
     An attack follows signs of gradients; through WRN-34-10's ReLUs those near zero are rounding's. PyTorch's own loss after
     10 such steps differs by 2e-3 between its layouts and by 4e-3 from its convolutions without oneDNN.
     """
-    if not work.large:
-        return work
+    return unattacked(work) if work.large else work
+
+
+def unattacked(work: Work) -> Work:
+    """The step of the same classifier without its attack."""
     config = {key: value for key, value in work.config.items() if not key.startswith('method.')}
     return dataclasses.replace(work, config=config | {'method.name': 'supervised'}, sizes=work.sizes | {'attack_steps': 0})
 
@@ -192,9 +195,12 @@ def step_flops(run: Run, work: Work, overrides: dict | None = None) -> float:
     rounds = work.sizes.get('attack_steps', 0)
     if not rounds:
         return 0.0 if work.loops else run.step_flops()
-    config = {key: value for key, value in work.config.items() if not key.startswith('method.')}
-    plain = build(dataclasses.replace(work, config=config | {'method.name': 'supervised'}), overrides).step_flops()
-    return plain + rounds * (run.step_flops() - plain)  # of the attack's loop the compiler counts one round
+    # Of an attack's loop the compiler counts one round. It is the round of PGD training, which has no more but a step.
+    plain = unattacked(work)
+    single = dataclasses.replace(plain, config=plain.config | ATTACK | {'method.name': 'adversarial_training'})
+    round_flops = build(single, overrides).step_flops() - build(plain, overrides).step_flops()
+    attacks = 3 if work.kind == 'iaat' else 1  # two of them select radii
+    return run.step_flops() + attacks * (rounds - 1) * round_flops
 
 
 @dataclasses.dataclass

@@ -143,18 +143,32 @@ _odd_keys = st.one_of(st.sampled_from(['', '.', 'net', 'net.', 'seed.x', '__clas
 _keys = st.integers(0, 9).flatmap(lambda n: st.sampled_from(KEYS) if n else _odd_keys)
 
 
-@settings(max_examples=200, **COMMON)
-@given(st.dictionaries(_keys, _values, min_size=1, max_size=3), st.booleans())
-@example({'net.hidden': '9' * 30}, True)
-@example({'data.name': 'folder:/dev/null'}, True)
-@example({'seed': '9' * 30}, True)
-@example({'seed': '-1'}, True)
-def test_overrides(sandbox, nothing_trains, changes, joined):
+def _overrides(sandbox, changes, joined):
     assume(changes.get('data.workers', '0') in ('0', '-1'))
     settings = {'data.name': sandbox.data} | {k: v for k, v in QUICK.items() if k != 'method.attack_steps'} | changes
     words = [[f'--config.{k}={v}'] if joined else [f'--config.{k}', f'{v}'] for k, v in settings.items()]
     shutil.rmtree(sandbox.work, ignore_errors=True)
     sandbox.gjax('train', '--config=iaat/digits.py:iaat', f'--workdir={sandbox.work}', *itertools.chain(*words))
+
+
+_changes = st.dictionaries(_keys, _values, min_size=1, max_size=3)
+
+
+@settings(max_examples=100, **COMMON)
+@given(_changes, st.booleans())
+@example({'net.hidden': '9' * 30}, True)
+@example({'data.name': 'folder:/dev/null'}, True)
+@example({'seed': '9' * 30}, True)
+@example({'seed': '-1'}, True)
+def test_overrides(sandbox, nothing_trains, changes, joined):
+    _overrides(sandbox, changes, joined)
+
+
+@pytest.mark.slow
+@settings(max_examples=300, **COMMON)  # of another name, so others than above
+@given(_changes, st.booleans())
+def test_many_overrides(sandbox, nothing_trains, changes, joined):
+    _overrides(sandbox, changes, joined)
 
 
 @settings(max_examples=60, **COMMON)

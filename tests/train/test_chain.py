@@ -192,6 +192,7 @@ def test_a_search_ends_early_and_the_next_stage_is_smaller(early):
     assert 0 < record['train_seconds'] <= record['seconds']
 
 
+@pytest.mark.slow
 def test_a_search_that_was_interrupted_ends_where_it_would_have(early, tmp_path, monkeypatch):
     config, results, folder = early
     _stop_in(config, tmp_path / 'again', 'search', monkeypatch)  # after step 4, which is saved
