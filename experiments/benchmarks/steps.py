@@ -16,7 +16,7 @@ import numpy as np
 
 from experiments.benchmarks import measure
 from experiments.benchmarks.peer import Peer
-from experiments.benchmarks.works import DEFAULT, WORKS, Work, build, compared, step_flops, timer
+from experiments.benchmarks.works import WORKS, Work, build, compared, step_flops, timer
 from gjax import data
 from gjax.train.devices import compiled
 from gjax.train.errors import RunError
@@ -57,7 +57,7 @@ def peer_of(arguments):
 
 def add_options(parser) -> None:
     add_peer_options(parser)
-    parser.add_argument('--works', default=','.join(DEFAULT), help=f'which of: {", ".join(WORKS)}')
+    parser.add_argument('--works', default=','.join(WORKS), help='which of these')
     parser.add_argument('--dtype', default='float32', help='of the arithmetic: float32 or bfloat16')
     parser.add_argument('--seconds', type=float, default=2.0, help='of one measurement, at least')
 
@@ -236,7 +236,7 @@ def run(arguments) -> dict:
         raise RunError(f'--seconds is {arguments.seconds}; allowed: > 0')
     if arguments.dtype not in DTYPES:
         raise RunError(f'--dtype is {arguments.dtype!r}; allowed: {", ".join(DTYPES)}')
-    whole = set(works) == set(DEFAULT) and arguments.peer and arguments.dtype == DTYPES[0] and jax.default_backend() == 'cpu'
+    whole = set(works) == set(WORKS) and arguments.peer and arguments.dtype == DTYPES[0] and jax.default_backend() == 'cpu'
     if arguments.update_readme and not whole:
         raise RunError(
             '--update_readme is for the whole table; allowed: with --peer=torch, all --works, --dtype=float32, on a CPU'

@@ -6,15 +6,16 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
+from experiments.benchmarks.torch_flow import Glow
 from experiments.benchmarks.torch_nets import (
     MLP,
     DCGANDecoder,
     DCGANTrunk,
-    Glow,
     GTADiscriminator,
     GTAEmbedding,
     GTAGenerator,
     Headed,
+    IAATResNet,
     PreActResNet,
     ResNetDecoder,
     ResNetTrunk,
@@ -113,7 +114,8 @@ class IAAT(Classification):
 
 
 def resnet(sizes, work=Classification):
-    return work(sizes, PreActResNet(*(sizes[k] for k in ('channels', 'classes', 'blocks', 'width', 'stem', 'mean', 'std'))))
+    network = IAATResNet if sizes.get('net') == 'iaat' else PreActResNet
+    return work(sizes, network(*(sizes[k] for k in ('channels', 'classes', 'blocks', 'width', 'stem', 'mean', 'std'))))
 
 
 def _embedding(sizes):
