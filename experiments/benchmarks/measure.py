@@ -79,14 +79,16 @@ def machine() -> dict:
     """Processor, cores, memory, devices, date, versions, and the load: how many processes want a core by now."""
     from gjax.train.logging import provenance
 
-    record = provenance()
+    record, load = provenance(), round(os.getloadavg()[0], 2)
+    if load > cores():
+        print(f'the load is {load} on {cores()} cores: other programs run, or did a minute ago', file=sys.stderr, flush=True)
     packages = ('jax', 'jaxlib', 'flax', 'grain', 'numpy', 'pillow', 'tensorflow-datasets', 'torch')
     versions = {name: record['versions'][name] for name in ('gjax', 'python')} | {p: _version(p) for p in packages}
     return {
         'processor': _processor(),
         'cores': cores(),
         'memory_gib': round(os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30, 1),
-        'load_average': round(os.getloadavg()[0], 2),
+        'load_average': load,
         'devices': record['devices'],
         'date': record['started'],
         'commit': record['commit'],

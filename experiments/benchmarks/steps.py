@@ -57,7 +57,7 @@ def peer_of(arguments):
 
 def add_options(parser) -> None:
     add_peer_options(parser)
-    parser.add_argument('--works', default=','.join(WORKS), help='which of these')
+    parser.add_argument('--works', default=','.join(WORKS), help=f'which of: {", ".join(WORKS)}')
     parser.add_argument('--dtype', default='float32', help='of the arithmetic: float32 or bfloat16')
     parser.add_argument('--seconds', type=float, default=2.0, help='of one measurement, at least')
 
@@ -211,12 +211,13 @@ def measured(
                 row['memory'][mode] = peer.call('peak_memory', mode)  # compiles what the check leaves out
                 taken = time.monotonic() - began
                 once = peer.call('milliseconds', mode, 1)
-                if mode == 'compile':  # without the steps that were made: those checked and two for the memory
-                    row['torch_compile_seconds'] = max(0.0, taken - (work.checked + 2) * once / 1000)
+                if mode == 'compile':
+                    made = 2 + (work.checked if same is work else 0)  # steps for the memory, and those checked
+                    row['torch_compile_seconds'] = max(0.0, taken - made * once / 1000)
             except RunError as error:  # no compiler, say: the other columns are still worth having
                 print(f'{name}: {error}', file=sys.stderr, flush=True)
                 continue
-            steps = max(1, round(1000 * seconds / once))
+            steps = math.ceil(1000 * seconds / once)
             visits[mode] = lambda mode=mode, steps=steps: peer.call('milliseconds', mode, steps)
     values = measure.interleaved(list(visits.values()), repetitions, name)
     row['milliseconds'] = dict(zip(visits, values, strict=True))
@@ -291,10 +292,11 @@ def text(results: dict) -> str:
     for row in results['steps']:
         times, best = row['milliseconds'], best_mode(row)
         middle = statistics.median(times['gjax'])
+        rate = 1000 * row['batch'] / middle
         cells = [
             f'{row["title"]}, batch {row["batch"]}',
             measure.shown(times['gjax'], 1),
-            f'{1000 * row["batch"] / middle:,.0f}',
+            f'{rate:,.{int(rate < 10)}f}',
         ]
         cells += [measure.shown(times[mode], 1) if mode in times else '' for mode in modes]
         if best:

@@ -114,7 +114,7 @@ class IAAT(Classification):
 
 
 def resnet(sizes, work=Classification):
-    network = IAATResNet if sizes.get('net') == 'iaat' else PreActResNet
+    network = IAATResNet if sizes.get('net') == 'iaat_wide_resnet' else PreActResNet
     return work(sizes, network(*(sizes[k] for k in ('channels', 'classes', 'blocks', 'width', 'stem', 'mean', 'std'))))
 
 

@@ -12,7 +12,7 @@ import pytest
 from experiments.benchmarks import __main__ as command
 from experiments.benchmarks import attacks, content, data, growth, masks, measure, start, steps
 from experiments.benchmarks.peer import Peer
-from experiments.benchmarks.works import Program, step_flops
+from experiments.benchmarks.works import CPU_BATCH, Program, step_flops
 from gjax.train import config
 from gjax.train.devices import data_mesh
 from gjax.train.errors import RunError
@@ -205,6 +205,22 @@ def _difference(peer, mode, work, **sizes):
 def test_both_sides_train_with_the_same_losses(name, torch_peer):
     assert _difference(torch_peer, 'eager', steps.WORKS[name]) < steps.TOLERANCE
     assert _difference(torch_peer, 'channels_last', steps.WORKS[name]) < steps.TOLERANCE
+
+
+@needs_torch
+@pytest.mark.slow
+def test_small_networks_of_the_large_works_form_are_attacked_alike(torch_peer):
+    large = steps.WORKS['wrn_pgd10']
+    config = large.config | {'net.depth': 8, 'net.width': 1}
+    small = large.sizes | {'blocks': (1, 1, 1), 'width': 16, 'stem': 16}
+    work = dataclasses.replace(large, large=False, config=config, sizes=small)
+    assert _difference(torch_peer, 'eager', work) < steps.TOLERANCE
+
+
+def test_a_large_work_has_a_smaller_batch_on_a_cpu():
+    large, small = steps.WORKS['wrn_pgd10'], {'net.depth': 8, 'net.width': 1}
+    assert steps.build(large, small).config.train.batch_size == CPU_BATCH < large.config['train.batch_size']
+    assert steps.build(large, small | {'train.batch_size': 16}).config.train.batch_size == 16
 
 
 @needs_torch
