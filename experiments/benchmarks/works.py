@@ -168,13 +168,14 @@ def compared(work: Work) -> Work:
     of PyTorch's own two layouts further apart than what is allowed between the two sides; through a small network of the
     same form ten do not, which a test compares.
     """
-    return dataclasses.replace(unattacked(work), checked=2) if work.large else work
+    return unattacked(work) if work.large else work
 
 
 def unattacked(work: Work) -> Work:
-    """The step of the same classifier without its attack."""
+    """The step of the same classifier without its attack, and so with as many losses to compare as others have."""
     config = {key: value for key, value in work.config.items() if not key.startswith('method.')}
-    return dataclasses.replace(work, config=config | {'method.name': 'supervised'}, sizes=work.sizes | {'attack_steps': 0})
+    config['method.name'], sizes = 'supervised', work.sizes | {'attack_steps': 0}
+    return dataclasses.replace(work, config=config, sizes=sizes, checked=Work.checked)
 
 
 def build(work: Work, overrides: dict | None = None) -> Run:
