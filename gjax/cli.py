@@ -139,7 +139,7 @@ def _steps(text: str | None) -> tuple[int, int] | tuple[()]:
 
 
 def _run(arguments, overrides) -> None:
-    from gjax.train.cache import keep_compiled
+    from gjax.train.store.cache import keep_compiled
 
     keep_compiled()
     if arguments.command == 'list':
@@ -157,16 +157,17 @@ def _run(arguments, overrides) -> None:
         if done:
             print(f'{arguments.workdir} is complete: nothing to do', file=sys.stderr)
     elif arguments.command == 'eval':
-        from gjax.train import logging, loop, processes
+        from gjax.train import loop, processes
+        from gjax.train.store import files
 
         processes.start(arguments.coordinator_address, arguments.num_processes, arguments.process_id)
         results = loop.evaluate_run(arguments.workdir, overrides)
         if processes.is_main():
             print(json.dumps(results, indent=2))
             if arguments.out:
-                logging.write_json(Path(arguments.out), results)
+                files.write_json(Path(arguments.out), results)
     elif arguments.command == 'report':
-        from gjax.train.report import report
+        from gjax.study.report import report
 
         metrics = tuple(name.strip() for name in (arguments.metrics or '').split(',') if name.strip())
         print(report(arguments.runs, arguments.out, metrics))
@@ -176,7 +177,8 @@ def _run(arguments, overrides) -> None:
         options = {'manual_dir': arguments.manual_dir, 'mirror': arguments.mirror}
         print(builders.prepare(arguments.name, arguments.data_dir, **options))
     elif arguments.command == 'sweep':
-        from gjax.train import processes, sweep
+        from gjax.study import sweep
+        from gjax.train import processes
         from gjax.train.errors import RunError
 
         if processes.launched() and not arguments.print:
@@ -191,9 +193,9 @@ def _run(arguments, overrides) -> None:
         if done:
             print(f'all {len(jobs)} runs are complete: nothing to do', file=sys.stderr)
     else:
+        from gjax.study.reproduce import reproduce
         from gjax.train import processes
         from gjax.train.errors import RunError
-        from gjax.train.study import reproduce
 
         if processes.launched():
             raise RunError('gjax reproduce starts its runs itself; under a launcher of several processes use gjax train')

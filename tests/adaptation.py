@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from gjax import methods
-from gjax.methods.adaptation import AdaptationEvaluation
-from gjax.methods.base import DataInfo, build_optimizer
+from gjax.evaluators.domains import AdaptationEvaluation
+from gjax.methods.core.contract import DataInfo
+from gjax.methods.core.optimisers import build_optimizer
 
 
 class Layers(nn.Module):

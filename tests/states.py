@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gjax.train.checkpoint import to_arrays
+from gjax.train.store.checkpoint import to_arrays
 
 
 def batch_of(seed=0):

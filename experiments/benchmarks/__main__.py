@@ -17,12 +17,12 @@ FRONT = README.parents[2] / 'README.md'  # gets the suite's `summary(results)`, 
 
 def publish(suite: str, results: dict, text: str, out: Path, readme: Path | None = None) -> None:
     """Writes SUITE.json and SUITE.md to `out`, and the text between the markers `benchmark SUITE` of a readme."""
-    from gjax.train import logging
-    from gjax.train.study import update_between
+    from gjax.study.reproduce import update_between
+    from gjax.train.store import files
 
     out.mkdir(parents=True, exist_ok=True)
-    logging.write_json(out / f'{suite}.json', results)
-    logging.write_text(out / f'{suite}.md', text)
+    files.write_json(out / f'{suite}.json', results)
+    files.write_text(out / f'{suite}.md', text)
     if readme:
         update_between(readme, f'benchmark {suite}', text)
 
@@ -42,8 +42,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     from gjax.data.dataset import DataError
+    from gjax.study.reproduce import update_between
     from gjax.train.errors import RunError
-    from gjax.train.study import update_between
 
     try:
         results = module.run(arguments)

@@ -20,7 +20,7 @@ import numpy as np
 from experiments.benchmarks import content, measure
 from experiments.benchmarks.peer import Peer
 from gjax import data
-from gjax.train import config, logging
+from gjax.train import config, progress
 from gjax.train.devices import data_mesh
 from gjax.train.errors import RunError
 from gjax.train.feeds import Resident, Streamed
@@ -28,7 +28,7 @@ from gjax.train.run import MAX_WORKERS, Run
 
 ENDLESS = 10**6  # steps, of which only the first are read
 COMPARED = 12  # images of which both sides must have the same pixels
-LOADER = 'experiments.benchmarks.torch_loader'
+LOADER = 'experiments.benchmarks.torch.loader'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,7 +175,7 @@ class Training:
         for _ in range(self._held):
             self._advance()
         batch_size, steps_per_call = self._config.train.batch_size, self._config.train.steps_per_call
-        speed, calls, started = logging.Speed(batch_size, self._run.feed), 0, 0.0
+        speed, calls, started = progress.Speed(batch_size, self._run.feed), 0, 0.0
         for _, step, _ in speed.timed(self._calls, self._step):
             self._step, calls = step, calls + 1
             started = started or time.monotonic()  # Speed does not count the first call, so neither does this

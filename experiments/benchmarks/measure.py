@@ -77,7 +77,7 @@ def cores() -> int:
 
 def machine() -> dict:
     """Processor, cores, memory, devices, date, versions, and the load: how many processes want a core by now."""
-    from gjax.train.logging import provenance
+    from gjax.train.store.records import provenance
 
     record, load = provenance(), round(os.getloadavg()[0], 2)
     if load > cores():

@@ -52,7 +52,7 @@ def peer_of(arguments):
         raise RunError(f'--peer is torch, JAX runs on {jax.default_backend()}; allowed: on a CPU or a GPU')
     if jax.device_count() > 1:
         raise RunError(f'--peer is torch, JAX has {jax.device_count()} devices; allowed: one, as the peer')
-    return Peer('torch', 'experiments.benchmarks.torch_steps'), modes
+    return Peer('torch', 'experiments.benchmarks.torch.steps'), modes
 
 
 def add_options(parser) -> None:
@@ -138,7 +138,7 @@ def first_steps(run: Run, work: Work):
         state = state.replace(memory={'radius': jnp.full_like(state.memory['radius'], work.sizes['eps'])})
     images = np.random.default_rng(0).uniform(size=(2, count, *run.info.image_shape)).astype(np.float32)
     batch = {'image': jnp.asarray(images[0]), 'label': jnp.asarray(labels, jnp.int32), 'index': jnp.arange(count)}
-    if run.domains:
+    if len(run.pools) > 1:
         batch = {'source': batch, 'target': {'image': jnp.asarray(images[1]), 'index': jnp.arange(count)}}
     variables = {player: jax.device_get((state.params[player], state.batch_stats[player])) for player in state.params}
     found, draws, step = [], [], compiled(run.method.step, run.mesh)

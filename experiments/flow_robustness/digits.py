@@ -24,6 +24,7 @@ OOD = {'mnist5k': ('digits', 'noise'), 'mnistm5k': ('syndigits', 'mnist5k')}
 def get_config(arg='hybrid'):
     training, net, name = ARGUMENTS.parse(arg, NETS, OOD)
     config = base_config()
+    config.data.validation = 0.0  # the tables' splits: train and test alone
     config.experiment = f'flow_robustness/{name} {net}'
     config.data.update(name=name, image_size=16, channels=1)
     config.train.update(batch_size=64, eval_batch_size=250, total_epochs=12, eval_every_epochs=3, checkpoint_every_epochs=6)

@@ -24,6 +24,7 @@ DATA = {
 def get_config(arg='hybrid'):
     training, net, name = ARGUMENTS.parse(arg, NETS, DATA)
     config = base_config()
+    config.data.validation = 0.0  # the tables' splits: train and test alone
     config.experiment = f'flow_robustness/{name} {net}'
     config.data.update(**DATA[name])
     config.train.update(batch_size=64, eval_batch_size=256, checkpoint_every_steps=5000, eval_every_steps=20000)

@@ -7,9 +7,11 @@ import numpy as np
 from gjax import data
 from gjax.attacks import linear_flow
 from gjax.losses import bits_per_dim
-from gjax.train import plots
-from gjax.train.logging import read_arrays, read_json, read_metrics
-from gjax.train.study import Claim, Run, Study, collect
+from gjax.study import plots
+from gjax.study.claims import Claim, Run, Study
+from gjax.study.reproduce import collect
+from gjax.train.store.files import read_arrays, read_json
+from gjax.train.store.records import read_metrics
 
 TRAININGS = ('clean', 'adversarial', 'hybrid')
 NETS = ('glow', 'realnvp')

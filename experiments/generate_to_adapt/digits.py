@@ -24,6 +24,7 @@ TRANSFERS = {  # crops: the digits of `digits` fill their image, MNIST's do not
 def get_config(arg='generate_to_adapt'):
     method, transfer = ARGUMENTS.parse(arg, TRANSFERS)
     config = base_config()
+    config.data.validation = 0.0  # the tables' splits: train and test alone
     config.experiment = f'generate_to_adapt/digits {transfer}'
     config.data.name, config.data.target = transfer.split('_to_')
     config.data.update(image_size=16, **TRANSFERS[transfer])

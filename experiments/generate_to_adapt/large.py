@@ -26,6 +26,7 @@ TRANSFERS |= {
 def get_config(arg='generate_to_adapt'):
     method, transfer = ARGUMENTS.parse(arg, TRANSFERS)
     config = base_config()
+    config.data.validation = 0.0  # the tables' splits: train and test alone
     config.experiment = f'generate_to_adapt/large {transfer}'
     config.data.name, config.data.target = TRANSFERS[transfer]
     config.data.update(

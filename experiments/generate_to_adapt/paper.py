@@ -21,6 +21,7 @@ TRANSFERS = ('svhn_to_mnist', 'mnist_to_usps', 'usps_to_mnist', 'mnist_to_usps_p
 def get_config(arg='generate_to_adapt'):
     method, transfer = ARGUMENTS.parse(arg, TRANSFERS)
     config = base_config()
+    config.data.validation = 0.0  # the tables' splits: train and test alone
     config.experiment = f'generate_to_adapt/paper {transfer}'
     source, target = transfer.removesuffix('_p').split('_to_')
     config.data.update(name=SETS[source], target=SETS[target], image_size=32, channels=3)

@@ -2,10 +2,12 @@
 
 import numpy as np
 
-from gjax.train import plots
+from gjax.study import plots
+from gjax.study.claims import Claim, Run, Study
+from gjax.study.reproduce import collect
 from gjax.train.config import load_module, sibling
-from gjax.train.logging import read_arrays, read_metrics
-from gjax.train.study import Claim, Run, Study, collect
+from gjax.train.store.files import read_arrays
+from gjax.train.store.records import read_metrics
 
 METHODS = load_module(sibling(__file__, 'arguments.py')).METHODS
 MINI = ('mnist5k_to_mnistm5k', 'mnist5k_to_digits', 'syndigits_to_mnist5k')

@@ -17,6 +17,7 @@ def get_config(arg='iaat'):
     if arg not in METHODS:
         raise ValueError(f'the argument is {arg!r}; allowed: {", ".join(METHODS)}')
     config = base_config()
+    config.data.validation = 0.0  # the tables' splits: train and test alone
     config.experiment = 'iaat/cifar10'
     config.data.update(name='cifar10', padding=4, padding_mode='reflect', flip=True)
     config.net.update(name='iaat_wide_resnet', depth=32, width=10)

@@ -2,9 +2,11 @@
 
 from gjax import data
 from gjax.metrics import spearman
-from gjax.train import plots
-from gjax.train.logging import read_arrays, read_json, read_metrics
-from gjax.train.study import Claim, Run, Study, collect
+from gjax.study import plots
+from gjax.study.claims import Claim, Run, Study
+from gjax.study.reproduce import collect
+from gjax.train.store.files import read_arrays, read_json
+from gjax.train.store.records import read_metrics
 
 METHODS = ('supervised', 'adversarial_training', 'trades', 'interpolated_adversarial_training', 'iaat')
 

@@ -43,6 +43,7 @@ def get_config(arg='vae'):
     if arg in TRANSFERS:
         return to_vae(arg)
     config = base_config()
+    config.data.validation = 0.0  # the tables' splits: train and test alone
     config.experiment = f'lottery_tickets/cifar10 {arg}'
     config.data.update(name='cifar10', flip=True)
     config.net = network(arg)

@@ -46,6 +46,7 @@ def get_config(arg='vae'):
     if arg in ('gan_to_vae', 'ae_to_vae'):
         return to_vae(arg)
     config = base_config()
+    config.data.validation = 0.0  # the tables' splits: train and test alone
     config.experiment = f'lottery_tickets/digits {arg}'
     config.data.name = 'mnist5k'
     config.train.update(batch_size=100, eval_batch_size=500, steps_per_call=40, total_epochs=12, checkpoint_every_epochs=12)

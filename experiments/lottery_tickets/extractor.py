@@ -12,6 +12,7 @@ def get_config(arg='mnist5k'):
     if arg not in METHODS:
         raise ValueError(f'the argument is {arg!r}; allowed: {", ".join(METHODS)}')
     config = base_config()
+    config.data.validation = 0.0  # the tables' splits: train and test alone
     config.experiment = f'extractor {arg}'
     config.data.name = arg
     config.data.padding = 2

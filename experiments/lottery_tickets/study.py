@@ -7,10 +7,12 @@ import re
 import numpy as np
 
 from gjax import masks
-from gjax.train import plots
-from gjax.train.logging import read_arrays, read_json, read_metrics
-from gjax.train.study import Claim, Run, Study, collect
-from gjax.train.tickets import load_ticket
+from gjax.study import plots
+from gjax.study.claims import Claim, Run, Study
+from gjax.study.reproduce import collect
+from gjax.train.store.files import read_arrays, read_json
+from gjax.train.store.records import read_metrics
+from gjax.train.store.tickets import load_ticket
 
 # What must stay as the dense model's: a test loss, or the distance of samples to the data.
 SCORES = {'ae': 'loss', 'vae': 'loss', 'gan': 'frechet_distance'}

@@ -58,8 +58,8 @@ def main() -> int:
             Path(arguments.workdir, 'reliability.json').write_text(text + '\n')
     print(table(results))
     if arguments.update_readme:
+        from gjax.study.reproduce import update_between
         from gjax.train.config import experiments_dir
-        from gjax.train.study import update_between
 
         update_between(experiments_dir().parent / 'README.md', 'reliability', table(results))
     return min(1, sum(outcome.lost for outcome in results))

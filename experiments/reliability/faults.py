@@ -105,8 +105,8 @@ def _flipped(content: bytes) -> bytes:
 def damaged_checkpoints(bench: Bench) -> Outcome:
     """Every file of the newest checkpoint truncated, emptied, deleted, replaced, with a bit flipped: never a wrong state."""
     from gjax.train import config as configs
-    from gjax.train.checkpoint import Checkpointer, digest, to_arrays
     from gjax.train.run import Run
+    from gjax.train.store.checkpoint import Checkpointer, digest, to_arrays
 
     like = Run(configs.read(bench.whole / 'config.json')).init()
     pristine = bench.whole / 'checkpoints'

@@ -1,4 +1,4 @@
-"""Images of one size and number of channels, and as many as asked, whatever their source."""
+"""Images of one size and number of channels, as many examples as asked, and a validation split, whatever the source."""
 
 import dataclasses
 
@@ -15,6 +15,11 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
     return pixels[..., None] if image.shape[-1] == 1 else pixels
 
 
+def _resize_map(labels: np.ndarray, size: int) -> np.ndarray:
+    """A label map uint8 [H, W] as [size, size]: every pixel takes its nearest neighbour's class."""
+    return np.asarray(Image.fromarray(labels).resize((size, size), Image.Resampling.NEAREST))
+
+
 def _recolour(images: np.ndarray, channels: int) -> np.ndarray:
     if images.shape[-1] == channels:
         return images
@@ -24,10 +29,13 @@ def _recolour(images: np.ndarray, channels: int) -> np.ndarray:
 
 
 def _convert(split: Split, size: int, channels: int) -> Split:
-    images = split.images
-    if size and images.shape[1:3] != (size, size):
-        images = np.stack([resize(image, size) for image in images])
-    return Split(_recolour(images, channels or images.shape[-1]), split.labels)
+    columns = dict(split.columns)
+    if size and split.images.shape[1:3] != (size, size):
+        columns['image'] = np.stack([resize(image, size) for image in split.images])
+        if split.labels.ndim == 3:
+            columns['label'] = np.stack([_resize_map(labels, size) for labels in split.labels])
+    columns['image'] = _recolour(columns['image'], channels or columns['image'].shape[-1])
+    return Split(columns)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -44,19 +52,33 @@ class ConvertedRecords:
     def read(self, rows) -> Split:
         return _convert(self.records.read(rows), self.size, self.channels)
 
+    def class_labels(self) -> np.ndarray:
+        return self.records.class_labels()
+
 
 def converted(dataset: Dataset, size: int = 0, channels: int = 0) -> Dataset:
-    """The set with images of `size` pixels a side and 1 or 3 `channels`; 0 keeps what they have."""
+    """The set with images (and label maps) of `size` pixels a side and 1 or 3 `channels`; 0 keeps what they have.
+
+    Raises:
+      DataError: a size or a number of channels for points.
+    """
+    if 'image' not in dataset.fields:
+        if size or channels:
+            raise DataError(
+                f'data.image_size, data.channels are {size}, {channels}; allowed: 0 for {dataset.name}, which has points'
+            )
+        return dataset
     height, width, depth = dataset.image_shape
     shape = (size or height, size or width, channels or depth)
     if shape == tuple(dataset.image_shape):
         return dataset
-    splits = (dataset.train, dataset.test)
-    if all(isinstance(split, Split) for split in splits):
-        train, test = (_convert(split, size, channels) for split in splits)
-    else:
-        train, test = (ConvertedRecords(split, size, channels) for split in splits)
-    return dataclasses.replace(dataset, train=train, test=test, image_shape=shape)
+    fields = {**dataset.fields, 'image': dataset.fields['image']._replace(shape=shape)}
+    if fields['label'].kind == 'map':
+        fields['label'] = fields['label']._replace(shape=shape[:2])
+    in_memory = all(isinstance(split, Split) for split in dataset.splits.values())
+    change = _convert if in_memory else ConvertedRecords
+    splits = {name: change(records, size, channels) for name, records in dataset.splits.items()}
+    return dataclasses.replace(dataset, fields=fields, **splits)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -72,6 +94,14 @@ class SubsetRecords:
     def read(self, rows) -> Split:
         return self.records.read(self.rows[rows])
 
+    def class_labels(self) -> np.ndarray:
+        return self.records.class_labels()[self.rows]
+
+
+def rows_of(records: Records, rows: np.ndarray) -> Records:
+    """These rows of a split as a split, decoded if it is."""
+    return records.read(rows) if isinstance(records, Split) else SubsetRecords(records, rows)
+
 
 def subset(dataset: Dataset, count: int, seed: int, key: str) -> Dataset:
     """The set with `count` of its training examples, drawn by the seed; 0 keeps all.
@@ -85,5 +115,32 @@ def subset(dataset: Dataset, count: int, seed: int, key: str) -> Dataset:
     if not count:
         return dataset
     rows = np.sort(np.random.default_rng(abs(seed)).choice(total, count, replace=False))
-    in_memory = isinstance(dataset.train, Split)
-    return dataclasses.replace(dataset, train=dataset.train.read(rows) if in_memory else SubsetRecords(dataset.train, rows))
+    return dataclasses.replace(dataset, train=rows_of(dataset.train, rows))
+
+
+def with_validation(dataset: Dataset, share: float, seed: int) -> Dataset:
+    """The set with a validation split: its own or, where it has none, `share` of its training examples, held out.
+
+    They are drawn by the seed, of every class the same share (label maps and points: of all). With a share of 0 nothing is
+    held out.
+
+    Raises:
+      DataError: not 0 <= share < 1.
+    """
+    if not 0 <= share < 1:
+        raise DataError(f'data.validation is {share}; allowed: 0 <= share < 1')
+    if dataset.validation is not None or not share:
+        return dataset
+    rng, total = np.random.default_rng([abs(seed), 1]), len(dataset.train)
+    if dataset.fields['label'].kind == 'label':
+        labels = np.asarray(dataset.train.class_labels())
+        groups = [np.flatnonzero(labels == k) for k in np.unique(labels)]
+    else:
+        groups = [np.arange(total)]
+    held = np.concatenate([rng.permutation(rows)[: round(share * len(rows))] for rows in groups])
+    is_held = np.zeros(total, bool)
+    is_held[held] = True
+    if not is_held.any():
+        return dataset
+    parts = {'train': ~is_held, 'validation': is_held}
+    return dataclasses.replace(dataset, **{name: rows_of(dataset.train, np.flatnonzero(own)) for name, own in parts.items()})

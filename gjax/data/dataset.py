@@ -1,7 +1,8 @@
-"""What every data source returns: uint8 images and int32 labels, checked at the edge, in memory or decoded on demand."""
+"""What every data source returns: named columns of examples, checked at the edge, in memory or decoded on demand."""
 
 import dataclasses
-from typing import Protocol
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -10,19 +11,45 @@ class DataError(ValueError):
     """A data set is missing, unreadable or not of the stated form; the message is one line."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Split:
-    """images uint8 [N, H, W, C], labels int32 [N] (any integers until `check_dataset`); an example's index is its row."""
+class Field(NamedTuple):
+    """What one column holds for each example."""
 
-    images: np.ndarray
-    labels: np.ndarray
+    kind: str  # 'image' (uint8 [H, W, C]), 'label' (a class), 'map' (a class for each pixel, uint8 [H, W]) or 'points'
+    shape: tuple[int, ...]  # of one example
+    dtype: str  # as stored
+    classes: int = 0  # of labels and maps: values are 0..classes-1
+    ignore: int | None = None  # of maps: the value of pixels that count nowhere
+
+
+IGNORE = 255  # the ignore value of label maps that name no other
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Split:
+    """Columns [N, ...] by field: 'image' uint8 [N, H, W, C] or 'points' float32 [N, D], and 'label', integers [N] or uint8
+    maps [N, H, W]. The index of an example is its row.
+    """
+
+    columns: Mapping[str, np.ndarray]
+
+    @property
+    def images(self) -> np.ndarray:
+        return self.columns['image']
+
+    @property
+    def labels(self) -> np.ndarray:
+        return self.columns['label']
 
     def __len__(self):
-        return len(self.labels)
+        return len(next(iter(self.columns.values())))
 
     def read(self, rows) -> 'Split':
         """The examples of these rows."""
-        return Split(self.images[rows], self.labels[rows])
+        return Split({name: column[rows] for name, column in self.columns.items()})
+
+    def class_labels(self) -> np.ndarray:
+        """The class of every example, int [N]."""
+        return self.labels
 
 
 class Records(Protocol):
@@ -33,29 +60,58 @@ class Records(Protocol):
     def read(self, rows: np.ndarray) -> Split:
         """The examples of these rows, in this order; DataError if one cannot be read."""
 
+    def class_labels(self) -> np.ndarray:
+        """The class of every example, int [N], without decoding images where the source allows it."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """A named set with a train and a test split and labels 0..num_classes-1; images are uint8 of one shape."""
+    """A named set with a training and a test split, and a validation split where it has one."""
 
     name: str
     train: Records
     test: Records
-    num_classes: int
-    image_shape: tuple[int, int, int]
+    fields: Mapping[str, Field]
     class_names: tuple[str, ...] = ()  # where the source gives them
+    validation: Records | None = None
+
+    @property
+    def splits(self) -> dict[str, Records]:
+        """The splits that there are, by name."""
+        every = {'train': self.train, 'validation': self.validation, 'test': self.test}
+        return {name: records for name, records in every.items() if records is not None}
+
+    @property
+    def num_classes(self) -> int:
+        """Of labels or maps; 0 without."""
+        return self.fields['label'].classes if 'label' in self.fields else 0
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(H, W, C) of images, (D,) of points."""
+        return tuple(self.fields['image' if 'image' in self.fields else 'points'].shape)
 
     def load(self) -> 'Dataset':
-        """The same set with both splits decoded into memory."""
-        if isinstance(self.train, Split) and isinstance(self.test, Split):
+        """The same set with all splits decoded into memory."""
+        if all(isinstance(split, Split) for split in self.splits.values()):
             return self
-        splits = (split.read(np.arange(len(split))) for split in (self.train, self.test))
-        return dataclasses.replace(check_dataset(self.name, *splits, self.num_classes), class_names=self.class_names)
+        splits = {name: records.read(np.arange(len(records))) for name, records in self.splits.items()}
+        loaded = check_dataset(self.name, splits.pop('train'), splits.pop('test'), self.num_classes, **splits)
+        return dataclasses.replace(loaded, class_names=self.class_names)
 
     @property
     def nbytes(self) -> int:
-        """What both splits take when decoded."""
-        return (len(self.train) + len(self.test)) * int(np.prod(self.image_shape))
+        """What all splits take when decoded."""
+        each = sum(int(np.prod(field.shape)) * np.dtype(field.dtype).itemsize for field in self.fields.values())
+        return sum(map(len, self.splits.values())) * each
+
+
+def image_fields(image_shape, num_classes: int) -> dict[str, Field]:
+    """The fields of a set of images with one class each."""
+    return {
+        'image': Field('image', tuple(image_shape), 'uint8'),
+        'label': Field('label', (), 'int32', num_classes),
+    }
 
 
 def check_split(name: str, images: np.ndarray, labels: np.ndarray) -> Split:
@@ -63,12 +119,28 @@ def check_split(name: str, images: np.ndarray, labels: np.ndarray) -> Split:
 
     Args:
       name: how messages call the pair, e.g. 'npz:a.npz train'.
-      images: uint8 [N, H, W] or [N, H, W, C], N > 0.
-      labels: integers [N].
+      images: uint8 [N, H, W] or [N, H, W, C], N > 0; or points, float32 [N, D].
+      labels: integers [N]; or label maps, uint8 [N, H, W].
 
     Raises:
       DataError: wrong dtype or shape; the message names it and what is allowed.
     """
+    if images.dtype == np.float32 and images.ndim == 2 and images.size:
+        first = {'points': np.ascontiguousarray(images)}
+    else:
+        first = {'image': _check_images(name, images)}
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise DataError(f'{name} labels have dtype {labels.dtype}; allowed: integers')
+    pixels = first['image'].shape[:3] if 'image' in first else None
+    if labels.dtype == np.uint8 and labels.shape == pixels and labels.ndim == 3:
+        return Split(first | {'label': np.ascontiguousarray(labels)})
+    if labels.shape != images.shape[:1]:
+        maps = f', or uint8 maps of {pixels}' if pixels else ''
+        raise DataError(f'{name} labels have shape {labels.shape}; allowed: {images.shape[:1]}, one per image{maps}')
+    return Split(first | {'label': labels})
+
+
+def _check_images(name: str, images: np.ndarray) -> np.ndarray:
     if images.dtype != np.uint8:
         raise DataError(f'{name} images have dtype {images.dtype}; allowed: uint8 (0..255)')
     if images.ndim == 3:
@@ -76,27 +148,55 @@ def check_split(name: str, images: np.ndarray, labels: np.ndarray) -> Split:
     if images.ndim != 4 or images.shape[-1] not in (1, 3) or not images.size:
         allowed = '[N, H, W], [N, H, W, 1] or [N, H, W, 3], none of them 0'
         raise DataError(f'{name} images have shape {images.shape}; allowed: {allowed}')
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise DataError(f'{name} labels have dtype {labels.dtype}; allowed: integers')
-    if labels.shape != images.shape[:1]:
-        raise DataError(f'{name} labels have shape {labels.shape}; allowed: {images.shape[:1]}, one per image')
-    return Split(np.ascontiguousarray(images), labels)
+    return np.ascontiguousarray(images)
 
 
-def check_dataset(name: str, train: Split, test: Split, num_classes: int | None = None) -> Dataset:
-    """A Dataset of the two splits; `num_classes` defaults to the largest training label plus one.
+def check_dataset(
+    name: str,
+    train: Split,
+    test: Split,
+    num_classes: int | None = None,
+    *,
+    validation: Split | None = None,
+    ignore: int = IGNORE,
+) -> Dataset:
+    """A Dataset of the splits; `num_classes` defaults to the largest training label plus one.
+
+    Args:
+      name: how messages call the set.
+      train, test, validation: of `check_split`, all of one form.
+      num_classes: K.
+      ignore: of label maps, the value of pixels that count nowhere.
 
     Raises:
-      DataError: labels outside 0..num_classes-1, or image shapes that differ between the splits.
+      DataError: labels outside 0..num_classes-1, or splits of different forms.
     """
-    num_classes = int(train.labels.max()) + 1 if num_classes is None else num_classes
-    for split_name, split in (('train', train), ('test', test)):
-        low, high = int(split.labels.min()), int(split.labels.max())  # before the cast to int32, which would wrap
+    splits = {'train': train, 'test': test} | ({} if validation is None else {'validation': validation})
+    is_map = train.labels.ndim == 3
+    if num_classes is None:
+        num_classes = int(train.labels[train.labels != ignore].max(initial=-1) if is_map else train.labels.max()) + 1
+    for split_name, split in splits.items():
+        counted = split.labels[split.labels != ignore] if is_map else split.labels
+        low, high = int(counted.min(initial=0)), int(counted.max(initial=0))  # before the cast, which would wrap
         if low < 0 or high >= num_classes:
-            raise DataError(f'{name} {split_name} labels run from {low} to {high}; allowed: 0..{num_classes - 1}')
-    if train.images.shape[1:] != test.images.shape[1:]:
-        raise DataError(
-            f'{name} test images have shape {test.images.shape[1:]}; allowed: {train.images.shape[1:]}, as in train'
-        )
-    train, test = (Split(split.images, split.labels.astype(np.int32)) for split in (train, test))
-    return Dataset(name, train, test, num_classes, train.images.shape[1:])
+            more = f', or {ignore}' if is_map else ''
+            raise DataError(f'{name} {split_name} labels run from {low} to {high}; allowed: 0..{num_classes - 1}{more}')
+        for column, values in split.columns.items():
+            expected = train.columns.get(column)
+            if expected is None or values.shape[1:] != expected.shape[1:]:
+                what = 'images' if column == 'image' else f'{column} values'
+                shape = None if expected is None else expected.shape[1:]
+                raise DataError(f'{name} {split_name} {what} have shape {values.shape[1:]}; allowed: {shape}, as in train')
+    fields = {}
+    for column, values in train.columns.items():
+        if column != 'label':
+            fields[column] = Field(column, tuple(values.shape[1:]), str(values.dtype))
+        elif is_map:
+            fields[column] = Field('map', tuple(values.shape[1:]), 'uint8', num_classes, ignore)
+        else:
+            fields[column] = Field('label', (), 'int32', num_classes)
+    kinds = {
+        split: Split(dict(own.columns) | {'label': own.labels.astype(fields['label'].dtype)})
+        for split, own in splits.items()
+    }
+    return Dataset(name, kinds['train'], kinds['test'], fields, validation=kinds.get('validation'))

@@ -15,35 +15,47 @@ import numpy as np
 from PIL import Image
 
 from gjax.data.convert import resize
-from gjax.data.dataset import DataError, Dataset, Split, check_dataset, check_split
+from gjax.data.dataset import IGNORE, DataError, Dataset, Split, check_dataset, check_split, image_fields
 
 _KEYS = ('train_images', 'train_labels', 'test_images', 'test_labels')
+_VALIDATION = ('validation_images', 'validation_labels')
 _SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.webp')
 _TEST_FOLDERS = ('test', 'val', 'validation')
 OWN = ('usps', 'mnist_m', 'syn_digits', 'office31', 'pacs')  # the builders of `gjax.data.builders`
 
 
-def npz(path: str) -> Dataset:
+def npz(path: str, key: str = 'data.name') -> Dataset:
     """A Dataset from an .npz file with train_images, train_labels, test_images, test_labels; never unpickles.
+
+    validation_images and validation_labels are its validation split, if they are there. Labels uint8 [N, H, W] are label
+    maps, whose pixels of the value `ignore` (a number in the file; default 255) count nowhere; images float32 [N, D] are
+    points. key: how messages call the setting.
 
     Raises:
       DataError: no such file, no npz file, a key is missing, or an array is not of the form of `check_split`.
     """
     name = f'npz:{path}'
     if not os.path.isfile(path):
-        raise DataError(f'data.name is {name!r}, but there is no such file; write one with numpy.savez({", ".join(_KEYS)})')
+        raise DataError(f'{key} is {name!r}, but there is no such file; write one with numpy.savez({", ".join(_KEYS)})')
     try:
         with np.load(path, allow_pickle=False) as file:
             missing = [key for key in _KEYS if key not in file.files]
             if missing:
                 raise DataError(f'{name} lacks {", ".join(missing)}; needed: {", ".join(_KEYS)}')
-            arrays = {key: file[key] for key in _KEYS}
+            more = [array for array in (*_VALIDATION, 'ignore') if array in file.files]
+            arrays = {array: file[array] for array in (*_KEYS, *more)}
     except DataError:
         raise
     except Exception as error:
         raise DataError(f'{name} is not a readable .npz file: {" ".join(str(error).split())[:200]}') from error
-    splits = [check_split(f'{name} {s}', arrays[f'{s}_images'], arrays[f'{s}_labels']) for s in ('train', 'test')]
-    return check_dataset(name, *splits)
+    if len(arrays.keys() & set(_VALIDATION)) == 1:
+        raise DataError(f'{name} has one of {", ".join(_VALIDATION)}; allowed: both or none')
+    names = ('train', 'test', 'validation') if _VALIDATION[0] in arrays else ('train', 'test')
+    splits = {s: check_split(f'{name} {s}', arrays[f'{s}_images'], arrays[f'{s}_labels']) for s in names}
+    ignore = arrays.get('ignore', np.asarray(IGNORE))
+    if ignore.shape or not np.issubdtype(ignore.dtype, np.integer):
+        raise DataError(f'{name} has an ignore of {ignore.dtype} {ignore.shape}; allowed: one integer')
+    return check_dataset(name, ignore=int(ignore), **splits)
 
 
 def is_held_out(relative: str) -> bool:
@@ -90,22 +102,27 @@ class FolderRecords:
             raise DataError(f'{self.name}: {file} is not a readable image: {error}') from error
 
     def read(self, rows) -> Split:
-        return Split(_stack(self.name, [self._pixels(self.files[row]) for row in rows]), self.labels[rows])
+        images = _stack(self.name, [self._pixels(self.files[row]) for row in rows])
+        return Split({'image': images, 'label': self.labels[rows]})
+
+    def class_labels(self) -> np.ndarray:
+        return self.labels
 
 
-def folder(path: str, image_size: int = 0) -> Dataset:
+def folder(path: str, image_size: int = 0, key: str = 'data.name') -> Dataset:
     """A Dataset from class/image files, from train/class/image and test/class/image, or from domain/class/image.
 
-    The test folder may be called val or validation. Classes are the sorted folder names. Without such folders a tenth of
-    the files, by hash of the path, is the test split; domains are pooled. Images become RGB, resized to image_size if given.
-    Images are decoded when read.
+    The test folder may be called val or validation; beside one called test, such a folder is the validation split. Classes
+    are the sorted folder names. Without such folders a tenth of the files, by hash of the path, is the test split; domains
+    are pooled. Images become RGB, resized to image_size if given. Images are decoded when read. key: how messages call the
+    setting.
 
     Raises:
       DataError: no such folder, no images, or, when read, sizes that differ without `image_size`.
     """
     root, name = Path(path), f'folder:{path}'
     if not root.is_dir():
-        raise DataError(f'data.name is {name!r}, but there is no such folder; it should hold class/image files')
+        raise DataError(f'{key} is {name!r}, but there is no such folder; it should hold class/image files')
     found = [Path(at, file) for at, _, files in os.walk(root) for file in files if file.lower().endswith(_SUFFIXES)]
     relatives = sorted(file.relative_to(root) for file in found)
     depths = {len(r.parts) for r in relatives}
@@ -115,24 +132,30 @@ def folder(path: str, image_size: int = 0) -> Dataset:
         )
     first = {r.parts[0] for r in relatives}
     has_splits = depths == {3} and 'train' in first
-    if has_splits and (len(first) != 2 or not first & set(_TEST_FOLDERS)):
-        raise DataError(f'{name} holds {", ".join(sorted(first))}; allowed: train with one of {", ".join(_TEST_FOLDERS)}')
+    named = {own: 'train' if own == 'train' else 'test' for own in first}  # the split that each first folder is
+    if has_splits:
+        others = first - {'train'}
+        if 'test' in others and len(others) == 2:
+            named |= {own: 'validation' for own in others if own != 'test'}
+        if not others <= set(_TEST_FOLDERS) or len(set(named.values())) != len(first) or len(first) < 2:
+            raise DataError(
+                f'{name} holds {", ".join(sorted(first))}; allowed: train with one of {", ".join(_TEST_FOLDERS)}, or with '
+                'test and one of the others'
+            )
     classes = {name: k for k, name in enumerate(sorted({r.parts[-2] for r in relatives}))}
-    files: dict[str, list[str]] = {'train': [], 'test': []}
-    labels: dict[str, list[int]] = {'train': [], 'test': []}
+    members: dict[str, list[str]] = {'train': [], 'test': []} | {split: [] for split in named.values() if has_splits}
     for relative in relatives:
         file = relative.as_posix()
-        is_test = relative.parts[0] != 'train' if has_splits else is_held_out(file)
-        split = 'test' if is_test else 'train'
-        files[split].append(file)
-        labels[split].append(classes[relative.parts[-2]])
-    for split, members in files.items():
-        if not members:
+        split = named[relative.parts[0]] if has_splits else 'test' if is_held_out(file) else 'train'
+        members[split].append(file)
+    records = {}
+    for split, files in members.items():
+        if not files:
             raise DataError(f'{name} holds too few images: none falls into the {split} split')
-    train, test = (
-        FolderRecords(name, root, tuple(files[s]), np.asarray(labels[s], np.int32), image_size) for s in ('train', 'test')
-    )
-    return Dataset(name, train, test, len(classes), train.read([0]).images.shape[1:], tuple(classes))
+        labels = np.asarray([classes[Path(file).parts[-2]] for file in files], np.int32)
+        records[split] = FolderRecords(name, root, tuple(files), labels, image_size)
+    fields = image_fields(records['train'].read([0]).images.shape[1:], len(classes))
+    return Dataset(name, records['train'], records['test'], fields, tuple(classes), records.get('validation'))
 
 
 def tfds_names() -> list[str]:
@@ -194,7 +217,12 @@ class TfdsRecords:
         if split.labels.min() < 0 or split.labels.max() >= self.num_classes:
             low, high = split.labels.min(), split.labels.max()
             raise DataError(f'{name} labels run from {low} to {high}; allowed: 0..{self.num_classes - 1}')
-        return Split(split.images, split.labels.astype(np.int32))
+        return Split({'image': split.images, 'label': split.labels.astype(np.int32)})
+
+    def class_labels(self) -> np.ndarray:
+        if not self.labelled:
+            return np.zeros(len(self), np.int32)
+        return np.asarray([self._source[i]['label'] for i in range(len(self))], np.int32)
 
 
 def _tfds_builder(name: str, directory: str):
@@ -204,7 +232,7 @@ def _tfds_builder(name: str, directory: str):
     return tensorflow_datasets.builder(name, data_dir=directory, try_gcs=False)
 
 
-def tfds(name: str, data_dir: str | None, image_size: int = 0) -> Dataset:
+def tfds(name: str, data_dir: str | None, image_size: int = 0, key: str = 'data.name') -> Dataset:
     """A Dataset from a prepared TFDS set in array_record format, decoded when read; no TensorFlow.
 
     Args:
@@ -230,7 +258,7 @@ def tfds(name: str, data_dir: str | None, image_size: int = 0) -> Dataset:
         else:
             prepare = f'pip install tensorflow && tfds build {name} --file_format=array_record --data_dir={directory}'
         raise DataError(
-            f'data.name is {name!r}, but {directory} holds no prepared TFDS set of that name; run: {prepare}'
+            f'{key} is {name!r}, but {directory} holds no prepared TFDS set of that name; run: {prepare}'
         ) from error
     features = builder.info.features
     if 'image' not in features:
@@ -249,7 +277,11 @@ def tfds(name: str, data_dir: str | None, image_size: int = 0) -> Dataset:
     for records in (train, test):
         if not len(records):
             raise DataError(f'{name} {records.split} holds no examples; prepare it again')
-    return Dataset(name, train, test, classes, train.read([0]).images.shape[1:], names)
+    validation = None
+    if test_name == 'test' and 'validation' in splits:
+        validation = TfdsRecords(name, str(directory), 'validation', *options)
+    fields = image_fields(train.read([0]).images.shape[1:], classes)
+    return Dataset(name, train, test, fields, names, validation)
 
 
 def nearest(name: str, known) -> str:

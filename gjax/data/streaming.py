@@ -6,7 +6,6 @@ workers and processes. So a run goes on at step t without reading what came befo
 
 import contextlib
 import dataclasses
-import functools
 import multiprocessing
 import multiprocessing.connection
 import multiprocessing.resource_tracker
@@ -18,79 +17,57 @@ import threading
 import jax
 import numpy as np
 
-from gjax.data.batching import epoch_order
 from gjax.data.dataset import DataError, Records
+from gjax.data.pool import HostDraw
 
 
 def _read(records: Records, index: np.ndarray, image_shape) -> dict[str, np.ndarray]:
-    split = records.read(index)
-    if split.images.shape[1:] != tuple(image_shape):
-        raise DataError(
-            f'images of shape {split.images.shape[1:]} among images of {tuple(image_shape)}; set data.image_size'
-        )
-    return {'image': split.images, 'label': split.labels.astype(np.int32), 'index': index.astype(np.int32)}
+    columns = dict(records.read(index).columns)
+    first = columns['image' if 'image' in columns else 'points']
+    if first.shape[1:] != tuple(image_shape):
+        raise DataError(f'images of shape {first.shape[1:]} among images of {tuple(image_shape)}; set data.image_size')
+    return {**columns, 'label': _as_stored(columns['label']), 'index': index.astype(np.int32)}
+
+
+def _as_stored(labels: np.ndarray) -> np.ndarray:
+    """Classes as int32; label maps, which are large, as they are."""
+    return labels if labels.ndim == 3 else labels.astype(np.int32)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrainBatches:
-    """The training batches of a run, as a random-access source; a process decodes only its `rows` of each.
+    """The training batches of a role, as a random-access source; a process decodes only its `rows` of each."""
 
-    records: the split. key: words of the key that orders the epochs. batch_size: of the global batch. rows: which of its
-    positions this process holds. num_steps: how many batches there are. image_shape: [H, W, C], the same for all images.
-    """
-
-    records: Records
-    key: np.ndarray
-    batch_size: int
-    rows: np.ndarray
-    num_steps: int
-    image_shape: tuple[int, int, int]
+    records: Records  # the pool
+    order: HostDraw
+    rows: np.ndarray  # which positions of a batch this process holds
+    num_steps: int  # how many batches there are
+    image_shape: tuple[int, ...]  # of one image, the same for all
 
     def __len__(self):
         return self.num_steps
 
-    @functools.cached_property
-    def _orders(self):
-        return functools.lru_cache(2)(self._order)  # a batch needs one epoch's order; two meet where epochs do
-
-    def __getstate__(self):
-        return {key: value for key, value in self.__dict__.items() if key != '_orders'}
-
-    def _order(self, epoch: int) -> np.ndarray:
-        with jax.default_device(_host_device()):
-            rng = jax.random.wrap_key_data(self.key)
-            return np.asarray(epoch_order(rng, epoch, len(self.records)))
-
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
-        """{'image': uint8 [b, H, W, C], 'label': int32 [b], 'index': int32 [b]}, b = len(rows)."""
-        epoch, position = divmod(int(step), len(self.records) // self.batch_size)
-        index = self._orders(epoch)[position * self.batch_size : (position + 1) * self.batch_size]
-        return _read(self.records, index[self.rows], self.image_shape)
+        """{'image': uint8 [b, H, W, C], 'label': int32 [b] or uint8 maps, 'index': int32 [b]}, b = len(rows)."""
+        return _read(self.records, self.order(step)[self.rows], self.image_shape)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class EvalBatches:
-    """A split in index order as batches of one size; the last repeats the last example. Fields as in `TrainBatches`."""
+    """Examples of a split as batches of one size; the last repeats the last example."""
 
     records: Records
+    chosen: np.ndarray  # rows of the split, in the order in which they come
     batch_size: int
-    rows: np.ndarray
-    image_shape: tuple[int, int, int]
+    rows: np.ndarray  # which positions of a batch this process holds
+    image_shape: tuple[int, ...]
 
     def __len__(self):
-        return -(-len(self.records) // self.batch_size)
+        return -(-len(self.chosen) // self.batch_size)
 
     def __getitem__(self, number: int) -> dict[str, np.ndarray]:
-        index = np.minimum(int(number) * self.batch_size + self.rows, len(self.records) - 1)
-        return _read(self.records, index, self.image_shape)
-
-
-def _host_device():
-    """A CPU device if this process may have one, else its first device."""
-    try:
-        return jax.local_devices(backend='cpu')[0]
-    except RuntimeError:
-        return jax.local_devices()[0]
+        place = np.minimum(int(number) * self.batch_size + self.rows, len(self.chosen) - 1)
+        return _read(self.records, self.chosen[place], self.image_shape)
 
 
 def _start_worker(worker: int, workers: int) -> None:

@@ -1,17 +1,9 @@
 """Pruning masks: pytrees with the structure of the parameters, bool leaves, None where nothing is ever pruned."""
 
-from gjax.masks.channels import (
-    channel_masks,
-    channel_scores,
-    hamming,
-    kept,
-    largest_distance,
-    mask_channels,
-    slice_channels,
-)
+from gjax.masks.channels import channel_masks, channel_scores, hamming, kept, largest_distance, mask_channels, slice_channels
+from gjax.masks.packing import pack, unpack
 from gjax.masks.pytree import apply, count, dense, is_nested, path_name, sparsity, sparsity_report
-from gjax.masks.scores import SCOPES, grasp, keep_highest, magnitude, random_like, snip
-from gjax.masks.ticket import pack, unpack
+from gjax.masks.saliency import SCOPES, grasp, keep_highest, magnitude, random_like, snip
 
 __all__ = [
     'SCOPES',

@@ -1,13 +1,13 @@
 """Channel masks and physical slicing: structured early-bird tickets (You et al. 2020, arXiv:1909.11957).
 
-A channel group (`gjax.nets.channels.ChannelGroup`) is a normalisation layer and every axis, of whatever parameter, along
-which its channels lie. A channel mask is {group name: bool [C]}.
+A channel group (`gjax.nets.channel_groups.ChannelGroup`) is a normalisation layer and every axis, of whatever parameter,
+along which its channels lie. A channel mask is {group name: bool [C]}.
 """
 
 import jax.numpy as jnp
 import numpy as np
 
-from gjax.masks.scores import SCOPES
+from gjax.masks.saliency import SCOPES
 
 
 def get(tree, path):

@@ -1,7 +1,6 @@
 """Flows whose likelihood is attacked, and trained to withstand it (Pope, Balaji & Feizi 2020, arXiv:1911.08654)."""
 
 import dataclasses
-import itertools
 from functools import partial
 from typing import Any, ClassVar
 
@@ -10,90 +9,42 @@ import jax.numpy as jnp
 import numpy as np
 
 from gjax import attacks, masks, nets
+from gjax.evaluators import Examples, Memory
+from gjax.evaluators.likelihood import Density, Foreign, LikelihoodEvaluation, final_bits, quick_bits
 from gjax.losses import bits_per_dim, dequantise
-from gjax.methods.base import DataInfo, State, new_state, update_player
-from gjax.methods.classifier import check_norm, check_radii, positive, ramp
+from gjax.methods.core.checks import check_norm, positive
+from gjax.methods.core.contract import DataInfo, Method
+from gjax.methods.core.optimisers import ramp
+from gjax.methods.core.state import State, new_state, update_player
 from gjax.nets.flow import flow_nll, flow_samples
 
 PLAYER = 'flow'
 
 
 @dataclasses.dataclass(frozen=True)
-class LikelihoodEvaluation:
-    """How likelihoods are attacked and scored; eps in [0, 1] units.
-
-    norm, eps: ball of the test attack ('linf' or 'l2'). steps, restarts: of the final PGD, whose steps fall to zero and add
-    up to 2.5 eps. draws: of the dequantisation noise over which the attacker averages, and the measurement, over others.
-    curve: more radii. quick_steps: PGD steps of evaluations during training. ood: names of data sets of another
-    distribution, or 'noise' (uniform pixels), ood_examples of each at most, which `lower_nll` brings down to a quantile of
-    the test images, ood_quantile, within ood_eps (0: eps) in ood_steps (0: steps). pictures: how many images are kept for
-    figures.
-    """
-
-    norm: str = 'linf'
-    eps: float = 8 / 255
-    steps: int = 40
-    restarts: int = 1
-    draws: int = 1
-    curve: tuple = ()
-    quick_steps: int = 5
-    ood: tuple = ()
-    ood_eps: float = 0.0
-    ood_steps: int = 0
-    ood_quantile: float = 0.25
-    ood_examples: int = 1000
-    pictures: int = 32
-
-    def __post_init__(self):
-        check_norm('evaluation.norm', self.norm)
-        for name in ('eps', 'ood_eps', 'ood_steps', 'pictures'):
-            positive(f'evaluation.{name}', getattr(self, name))
-        for name in ('steps', 'restarts', 'draws', 'quick_steps', 'ood_examples'):
-            positive(f'evaluation.{name}', getattr(self, name), zero=False)
-        if not 0 <= self.ood_quantile <= 1:
-            raise ValueError(f'evaluation.ood_quantile is {self.ood_quantile}; allowed: 0..1')
-        check_radii('evaluation.curve', self.curve)
-
-    def options(self) -> dict:
-        """Of the final attacks."""
-        return {
-            'steps': self.steps,
-            'norm': self.norm,
-            'restarts': self.restarts,
-            'draws': self.draws,
-            'step_schedule': 'cosine',
-        }
-
-
-@dataclasses.dataclass(frozen=True)
-class FlowRobustness:
+class FlowRobustness(Method):
     """min (1 - w) E NLL(x) + w E max over |delta| <= eps of NLL(x + delta): clean training (w = 0), adversarial (w = 1),
     hybrid between.
 
-    A hybrid step takes the first expectation over one half of the batch, the second over the other.
-
-    adversarial_weight: w. eps, step_size: in [0, 1] units; a step_size of 0 stands for 2.5 eps / attack_steps.
-    attack_steps: of PGD. attack_norm: 'linf' or 'l2'.
-    clean_epochs: how long w is 0 first (a warm start from the clean model). eps_warmup_epochs: how long the radius rises
-    from 0 after that.
+    A hybrid step takes the first expectation over one half of the batch, the second over the other. Radii and step sizes are
+    in [0, 1] units.
     """
 
     NETS: ClassVar[dict] = nets.FLOWS
     EVALUATION: ClassVar[type] = LikelihoodEvaluation
+    init_examples: ClassVar[int] = 256  # on which the flow is normalised at its initialisation
 
     net: Any
     optimizer: Any
     info: DataInfo
     evaluation: LikelihoodEvaluation
-    adversarial_weight: float = 0.5
+    adversarial_weight: float = 0.5  # w
     eps: float = 8 / 255
-    step_size: float = 0.0
+    step_size: float = 0.0  # of PGD; 0: 2.5 eps / attack_steps
     attack_steps: int = 10
-    attack_norm: str = 'linf'
-    clean_epochs: float = 0.0
-    eps_warmup_epochs: float = 0.0
-
-    init_examples: ClassVar[int] = 256  # on which the flow is normalised at its initialisation
+    attack_norm: str = 'linf'  # or 'l2'
+    clean_epochs: float = 0.0  # how long w is 0 first (a warm start from the clean model)
+    eps_warmup_epochs: float = 0.0  # how long the radius rises from 0 after that
 
     def __post_init__(self):
         if not 0 <= self.adversarial_weight <= 1:
@@ -102,6 +53,16 @@ class FlowRobustness:
             positive(f'method.{name}', getattr(self, name))
         positive('method.attack_steps', self.attack_steps, zero=False)
         check_norm('method.attack_norm', self.attack_norm)
+
+    def evaluators(self):
+        density, test = Density(self.nll, self.generate, self.dimensions), self.evaluation
+        return (
+            quick_bits(density, test),
+            final_bits(density, test),
+            Memory(self.summarize),
+            Examples(self.describe_example, self.summarize_examples),
+            Foreign(density, test),
+        )
 
     @property
     def dimensions(self) -> int:
@@ -176,69 +137,10 @@ class FlowRobustness:
 
     def bits(self, state: State, images, *, rng):
         """Bits per dimension [B], over the draws of the noise that the evaluation takes."""
-        nll = attacks.expected_nll(partial(self.nll, state), rng=rng, draws=self.evaluation.draws)
-        return bits_per_dim(nll(images), self.dimensions)
+        density = Density(self.nll, self.generate, self.dimensions)
+        return density.bits(state, images, rng=rng, draws=self.evaluation.draws)
 
-    def evaluate(self, state, batch, *, rng):
-        """Bits per dimension, clean and under a quick attack; each [B]."""
-        test, images = self.evaluation, batch['image']
-        attack_rng, noise_rng = jax.random.split(rng)
-        options = {'steps': test.quick_steps, 'norm': test.norm}
-        attacked = attacks.raise_nll(partial(self.nll, state), images, test.eps, rng=attack_rng, **options)
-        return {
-            'bits_per_dim': self.bits(state, images, rng=noise_rng),
-            'attacked_bits_per_dim': self.bits(state, attacked, rng=noise_rng),
-        }
-
-    def final_evaluate(self, state, batch, *, rng):
-        """Bits per dimension of images clean, [B], and under noise and attacked at all radii, [B, E], and what those add to
-        the clean ones. Where a value is not finite it is 0 and its 'NAME_non_finite' 1.
-        """
-        test, images = self.evaluation, batch['image']
-        attack_rng, noise_rng, measure_rng = jax.random.split(rng, 3)
-
-        def perturbed(eps):
-            attacked = attacks.raise_nll(partial(self.nll, state), images, eps, rng=attack_rng, **test.options())
-            noisy = attacks.random_noise(images, eps, rng=noise_rng, norm=test.norm)
-            return tuple(self.bits(state, x, rng=measure_rng) for x in (attacked, noisy))
-
-        clean = self.bits(state, images, rng=measure_rng)
-        found = {'clean': clean}
-        curves = jax.lax.map(perturbed, jnp.asarray(self.radii, jnp.float32))
-        for kind, values in zip(('attacked', 'noise'), curves, strict=True):
-            found |= {kind: values.T, f'{kind}_adds': values.T - clean[:, None]}
-        finite = {name: jnp.isfinite(values) for name, values in found.items()}
-        broken = {f'{name}_non_finite': 1 - finite[name].astype(jnp.float32) for name in found}
-        return {name: jnp.where(finite[name], values, 0) for name, values in found.items()} | broken
-
-    @property
-    def radii(self) -> tuple[float, ...]:
-        """Of the final evaluation, each once, ascending."""
-        return tuple(sorted({self.evaluation.eps, *self.evaluation.curve}))
-
-    def conclude(self, means: dict) -> dict[str, float]:
-        """'bits_per_dim', and 'KIND_bits_per_dim' and 'KIND_adds' (what it adds, image by image) of KIND attacked and noise,
-        at eps and with '_at_EPS' along the curve: means over the finite values, if any; 'KIND_bits_per_dim_non_finite': the
-        share of the others.
-        """
-        concluded = {}
-
-        def add(name, kind, i=..., counted=True):
-            value, broken = (np.asarray(means[key])[i].item() for key in (kind, f'{kind}_non_finite'))
-            if broken < 1:
-                concluded[name] = value / (1 - broken)
-            if counted:
-                concluded[f'{name}_non_finite'] = broken
-
-        add('bits_per_dim', 'clean')
-        for i, eps in enumerate(self.radii):
-            own = [''] * (eps == self.evaluation.eps) + [f'_at_{eps:.4f}'] * (eps in self.evaluation.curve)
-            for kind, suffix in itertools.product(('attacked', 'noise'), own):
-                add(f'{kind}_bits_per_dim{suffix}', kind, i)
-                add(f'{kind}_adds{suffix}', f'{kind}_adds', i, counted=False)
-        return concluded
-
-    def describe_example(self, state, batch):
+    def describe_example(self, state, batch, *, rng):
         """Bits per dimension of un-augmented training images, [B]."""
         return {'bits_per_dim': self.bits(state, batch['image'], rng=jax.random.fold_in(state.rng, 0))}
 

@@ -12,17 +12,19 @@ D gives p, 'a real source image', and class probabilities q. One step, for batch
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from gjax import masks
+from gjax.evaluators.domains import Snapshots
 from gjax.losses import binary_cross_entropy, correct, cross_entropy
-from gjax.methods.adaptation import Adaptation, C, F
-from gjax.methods.base import update_player
-from gjax.methods.classifier import positive
+from gjax.methods.core.adaptation import Adaptation, C, F
+from gjax.methods.core.checks import one_of, positive
+from gjax.methods.core.optimisers import build_optimizer
+from gjax.methods.core.state import update_player
 
 G, D = 'generator', 'discriminator'
 GAN_LOSSES = ('non_saturating', 'saturating')
@@ -30,30 +32,36 @@ GAN_LOSSES = ('non_saturating', 'saturating')
 
 @dataclasses.dataclass(frozen=True)
 class GenerateToAdapt(Adaptation):
-    """class_weight: a. domain_weight: b; the released code couples them as 0.1 and 0.1 * 0.3.
+    """The four-player game of the module's docstring; defaults are the released code's."""
 
-    gan_loss: G's and F's terms of p; 'non_saturating' is -log p (the released code), 'saturating' log(1 - p) (the paper).
-    generator_schedule: whether G's learning rate follows the schedule too; in the released code it is constant.
-    label_condition: whether G sees l; without it the slots are zero (an ablation).
-    class_heads: whether q's terms count; without them D only tells real from generated (the paper's ablation).
-    constant_optimizer: the config's without its schedule.
-    """
+    GIVEN: ClassVar[tuple] = ('constant_optimizer',)
 
-    constant_optimizer: Any = None
-    class_weight: float = 0.1
-    domain_weight: float = 0.03
+    constant_optimizer: Any = None  # the config's, without its schedule
+    class_weight: float = 0.1  # a
+    domain_weight: float = 0.03  # b; the released code couples both weights, as 0.1 and 0.1 * 0.3
+    # G's and F's terms of p: 'non_saturating' is -log p (the released code), 'saturating' log(1 - p) (the paper).
     gan_loss: str = 'non_saturating'
-    generator_schedule: bool = False
-    label_condition: bool = True
-    class_heads: bool = True
+    generator_schedule: bool = False  # whether G's learning rate follows the schedule; in the released code it is constant
+    label_condition: bool = True  # whether G sees l; without it the slots are zero (an ablation)
+    class_heads: bool = True  # whether q's terms count; without them D only tells real from generated (an ablation)
+
+    @classmethod
+    def optimizers(cls, spec, info):
+        constant = build_optimizer({**spec, 'schedule': 'constant', 'warmup_epochs': 0.0}, info)
+        return super().optimizers(spec, info) | {'constant_optimizer': constant}
 
     def __post_init__(self):
         super().__post_init__()
         positive('method.class_weight', self.class_weight)
         positive('method.domain_weight', self.domain_weight)
-        if self.gan_loss not in GAN_LOSSES:
-            raise ValueError(f'method.gan_loss is {self.gan_loss!r}; allowed: {", ".join(GAN_LOSSES)}')
+        one_of('method.gan_loss', self.gan_loss, GAN_LOSSES)
+
+    def fits(self):
+        super().fits()
         self.net.side  # noqa: B018  refuses sizes that G cannot make
+
+    def evaluators(self):
+        return (*super().evaluators(), Snapshots(self.pictures))
 
     def modules(self):
         return {**super().modules(), G: self.net.generator(), D: self.net.discriminator()}

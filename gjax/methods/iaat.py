@@ -12,7 +12,9 @@ from jax import lax
 
 from gjax import attacks
 from gjax.losses import correct, cross_entropy
-from gjax.methods.classifier import PLAYER, Classifier, positive, ramp
+from gjax.methods.core.checks import positive
+from gjax.methods.core.classifier import PLAYER, Classifier
+from gjax.methods.core.optimisers import ramp
 from gjax.metrics import spearman
 from gjax.nets.layers import BATCH_NORM_RETENTION
 

@@ -12,15 +12,17 @@ encoder's trunk.
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from gjax import masks
-from gjax.methods.base import Stage, State
-from gjax.methods.classifier import positive
-from gjax.methods.tickets import MODELS, Tickets, check_items
+from gjax.methods.core.checks import each_of, one_of, positive
+from gjax.methods.core.contract import Stage
+from gjax.methods.core.pruning import MODELS, PLAYERS, PrunedModel
+from gjax.methods.core.state import State
 
 SCOPES = ('together', 'each', 'layer')
 CONTROLS = ('random', 'reinit', 'no_rewind', 'one_shot', 'snip', 'grasp')
@@ -74,57 +76,47 @@ def _pair(setting: str) -> tuple[str, str]:
 
 
 def _counterpart(tree: dict, player: str):
-    """What belongs to `player`, or to what it is in another model."""
+    """The entry of `player`, or of its counterpart (encoder <-> discriminator, decoder <-> generator)."""
     return tree.get(player, tree.get(COUNTERPARTS[player]))
 
 
 @dataclasses.dataclass(frozen=True)
-class LotteryTickets(Tickets):
-    """IMP with late rewinding; `Tickets` has the model's own options.
+class LotteryTickets(PrunedModel):
+    """Iterative magnitude pruning with late rewinding; `PrunedModel` has the model's own options."""
 
-    model: 'ae', 'vae' or 'gan'. prune: share of the survivors that each round removes. rounds: their number; 0 trains the
-    dense model alone. rewind_epochs: k, the time of theta_k. scope: see `smaller_masks`. components: the players that are
-    pruned, () for all. protect: layers that are not, as 'PLAYER/LAYER'.
+    GIVEN: ClassVar[tuple] = ('trained',)
 
-    controls: stages that branch off at each of `control_rounds` (() for the last), with that round's sparsity: 'random' (a
-    mask of the same sparsity in each layer, theta_k), 'reinit' (the ticket's mask on another initialisation), 'no_rewind'
-    (the ticket's mask on theta_0), 'one_shot' (pruned once, after the dense run), 'snip' and 'grasp' (masks from one batch
-    at initialisation).
-
-    transfer_to: 'ae', 'vae' or 'gan': stages, named after it, that train that model dense, with the ticket ('ticket'), with
-    the ticket's mask on its own initialisation ('reinit') and with a random mask of the same sparsity in each layer on the
-    ticket's weights ('random'). transfer_round: whose ticket; 0 for the last one's. transfer_settings: config keys of these
-    stages, each as 'KEY=VALUE'. trained: the model of this stage ('' for `model`); set by the stages themselves.
-    """
-
-    prune: float = 0.2
-    rounds: int = 10
-    rewind_epochs: float = 1.0
-    scope: str = 'together'
-    components: tuple = ()
-    protect: tuple = ()
+    prune: float = 0.2  # share of the surviving weights that each round removes
+    rounds: int = 10  # 0 trains the dense model alone
+    rewind_epochs: float = 1.0  # k, the time of theta_k
+    scope: str = 'together'  # see `smaller_masks`
+    components: tuple = ()  # players that are pruned; () for all
+    protect: tuple = ()  # layers that are not, as 'PLAYER/LAYER'
+    # Stages that branch off at each of `control_rounds`, with that round's sparsity: 'random' (a mask of the same sparsity
+    # in each layer, theta_k), 'reinit' (the ticket's mask on another initialisation), 'no_rewind' (the ticket's mask on
+    # theta_0), 'one_shot' (pruned once, after the dense run), 'snip' and 'grasp' (masks from one batch at initialisation).
     controls: tuple = ()
-    control_rounds: tuple = ()
+    control_rounds: tuple = ()  # () for the last one
+    # 'ae', 'vae' or 'gan': stages, named after it, that train that model dense, with the ticket ('ticket'), with the
+    # ticket's mask on its own initialisation ('reinit') and with a random mask of the same sparsity in each layer on the
+    # ticket's weights ('random').
     transfer_to: str = ''
-    transfer_round: int = 0
-    transfer_settings: tuple = ()
-    trained: str = ''
+    transfer_round: int = 0  # whose ticket; 0 for the last one's
+    transfer_settings: tuple = ()  # config keys of these stages, each as 'KEY=VALUE'
+    trained: str = ''  # the model of this stage, set by `at`; '' for `model`
 
     def __post_init__(self):
         super().__post_init__()
-        others = ('', *(m for m in MODELS if m != self.model))
-        self.check_choices(scope=SCOPES, transfer_to=others, trained=('', *MODELS))
+        one_of('method.scope', self.scope, SCOPES)
+        one_of('method.transfer_to', self.transfer_to, ('', *(m for m in MODELS if m != self.model)))
         positive('method.rounds', self.rounds)
         positive('method.rewind_epochs', self.rewind_epochs)
         if not 0 < self.prune < 1:
             raise ValueError(f'method.prune is {self.prune}; allowed: 0 < prune < 1')
-        if self.rewind_step >= self.info.num_steps:
-            raise ValueError(f'method.rewind_epochs is {self.rewind_epochs}, which leaves nothing to train; allowed: less')
         if self.transfer_to and not self.rounds:
             raise ValueError(f'method.rounds is 0; allowed with method.transfer_to={self.transfer_to!r}: at least 1')
-        players = tuple(self.method_of(self.model).modules())
-        check_items('components', self.components, players)
-        check_items('controls', self.controls, CONTROLS)
+        each_of('method.components', self.components, PLAYERS[self.model])
+        each_of('method.controls', self.controls, CONTROLS)
         for number in self.control_rounds:
             if not isinstance(number, int) or not 1 <= number <= self.rounds:
                 raise ValueError(f'method.control_rounds has {number!r}; allowed: 1..{self.rounds}, the rounds')
@@ -132,9 +124,15 @@ class LotteryTickets(Tickets):
             raise ValueError(f'method.transfer_round is {self.transfer_round}; allowed: 0..{self.rounds}')
         for setting in self.transfer_settings:
             _pair(setting)
+        players = ', '.join(PLAYERS[self.model])
         for layer in self.protect:
-            if layer.partition('/')[0] not in players:
-                raise ValueError(f'method.protect has {layer!r}; allowed: PLAYER/LAYER with {", ".join(players)}')
+            if layer.partition('/')[0] not in PLAYERS[self.model]:
+                raise ValueError(f'method.protect has {layer!r}; allowed: PLAYER/LAYER with {players}')
+
+    def fits(self):
+        super().fits()
+        if self.rewind_step >= self.info.num_steps:
+            raise ValueError(f'method.rewind_epochs is {self.rewind_epochs}, which leaves nothing to train; allowed: less')
 
     @property
     def trainer(self):
@@ -147,17 +145,31 @@ class LotteryTickets(Tickets):
         return round(self.rewind_epochs * self.info.steps_per_epoch)
 
     def stages(self) -> tuple[Stage, ...]:
-        """The dense run, the rounds, the controls."""
-        names = ['dense', *(f'round{n:02d}' for n in range(1, self.rounds + 1))]
-        chain = [Stage(name, parent) for name, parent in zip(names, ['', *names], strict=False)]
+        """The dense run, the rounds, the controls, the transfers."""
+        rounds = [f'round{n:02d}' for n in range(1, self.rounds + 1)]
+        chain = {'dense': ()} | {name: (parent,) for name, parent in zip(rounds, ['dense', *rounds], strict=False)}
         for number in self.control_rounds or (self.rounds,) * bool(self.rounds):
-            parents = {'one_shot': 'dense', 'snip': '', 'grasp': ''}
-            chain += [Stage(f'{names[number]}_{c}', parents.get(c, names[number])) for c in self.controls]
+            own = rounds[number - 1]
+            parents = {'one_shot': ('dense',), 'snip': (), 'grasp': ()}
+            chain |= {f'{own}_{control}': parents.get(control, (own,)) for control in self.controls}
+        changes = {}
         if self.transfer_to:
-            changes = {'method.trained': self.transfer_to} | dict(_pair(setting) for setting in self.transfer_settings)
-            kinds = {'dense': ''} | dict.fromkeys(('ticket', 'reinit', 'random'), names[self.transfer_round or -1])
-            chain += [Stage(f'{self.transfer_to}_{kind}', parent, changes) for kind, parent in kinds.items()]
-        return tuple(chain)
+            changes = dict(_pair(setting) for setting in self.transfer_settings)
+            source = ['dense', *rounds][self.transfer_round or -1]
+            kinds = {'dense': ()} | dict.fromkeys(('ticket', 'reinit', 'random'), (source,))
+            chain |= {f'{self.transfer_to}_{kind}': parents for kind, parents in kinds.items()}
+        # Keys by position, not by name: with these the tables of experiments/lottery_tickets were made.
+        return tuple(
+            Stage(name, parents, changes if self._transfers(name) else {}, key=1 + i)
+            for i, (name, parents) in enumerate(chain.items())
+        )
+
+    def _transfers(self, stage: str) -> bool:
+        return bool(self.transfer_to) and stage.startswith(f'{self.transfer_to}_')
+
+    def at(self, stage: str):
+        """The same method or, in the stages of a transfer, one that trains the other model."""
+        return dataclasses.replace(self, trained=self.transfer_to) if self._transfers(stage) else self
 
     def init(self, rng, batch) -> State:
         state = self.trainer.init(rng, batch)
@@ -176,17 +188,18 @@ class LotteryTickets(Tickets):
         """What rewinding goes back to, copied: buffers of the state are donated once each."""
         return jax.tree.map(jnp.copy, {'params': state.params, 'batch_stats': state.batch_stats})
 
-    def begin(self, stage: str, state: State, parent: State | None, batch, *, rng) -> State:
+    def begin(self, stage: str, state: State, parents, batch, *, rng) -> State:
         """The first state of a stage.
 
         Args:
           stage: its name.
           state: a new state, theta_0.
-          parent: the last state of its parent, or None.
+          parents: the last state of its parent, if it has one.
           batch: training examples, for SNIP and GraSP.
           rng: randomness of the controls, another for each stage.
         """
         name, _, control = stage.partition('_')
+        parent = next(iter(parents.values()), None)
         if 'dense' in (name, control):
             return state
         if name == self.transfer_to:
@@ -227,11 +240,11 @@ class LotteryTickets(Tickets):
         state = state.replace(memory={**state.memory, 'rewind': self._kept(state)})
         return self.start(state, ticket, state, 0)
 
-    def ticket(self, state: State) -> tuple[dict, dict]:
-        """({'params': masks}, {'params': m theta_k, 'batch_stats': theirs}): all that it takes to train the ticket again."""
+    def files(self, state: State):
+        """ticket.npz: the masks, with m theta_k and its batch statistics, all that it takes to train the ticket again."""
         kept = state.memory['rewind']
         params = {player: masks.apply(state.masks[player], kept['params'][player]) for player in kept['params']}
-        return {'params': state.masks}, {**kept, 'params': params}
+        return {'ticket.npz': masks.pack({'params': state.masks}, {**kept, 'params': params})}
 
     def step(self, state, batch):
         rewind = state.memory['rewind']

@@ -42,15 +42,8 @@ def defaults(name: str) -> dict:
     return {key: fields[key] for key in fields if key not in _GIVEN} | {'dtype': 'float32'}
 
 
-def build(name: str, *, num_classes: int = 0, image_shape=(), dtype: str = 'float32', **options):
-    """The network `name` as a Linen module, or the family.
-
-    Args:
-      name: a key of NETS.
-      num_classes: K, of classifiers and networks of domain adaptation.
-      image_shape: (H, W, C), of all but classifiers.
-      dtype: 'float32' or 'bfloat16', of the arithmetic; parameters, statistics and logits stay float32.
-      **options: the module's own fields.
+def check(name: str, *, dtype: str = 'float32', **options) -> None:
+    """Checks the name and the options of a network; arguments as of `build`.
 
     Raises:
       ValueError: unknown name, dtype or option, a size that is not positive; the message lists what is allowed.
@@ -68,6 +61,22 @@ def build(name: str, *, num_classes: int = 0, image_shape=(), dtype: str = 'floa
         numbers = [size for size in sizes if isinstance(size, int | float) and not isinstance(size, bool)]
         if (not sizes and known[key] != ()) or any(number < 0 or (number == 0 and known[key] != 0) for number in numbers):
             raise ValueError(f'net.{key} is {value!r}; allowed: positive')
+
+
+def build(name: str, *, num_classes: int = 0, image_shape=(), dtype: str = 'float32', **options):
+    """The network `name` as a Linen module, or the family.
+
+    Args:
+      name: a key of NETS.
+      num_classes: K, of classifiers and networks of domain adaptation.
+      image_shape: (H, W, C), of all but classifiers.
+      dtype: 'float32' or 'bfloat16', of the arithmetic; parameters, statistics and logits stay float32.
+      **options: the module's own fields.
+
+    Raises:
+      ValueError: as `check`, or a network that needs an image shape got none; the message lists what is allowed.
+    """
+    check(name, dtype=dtype, **options)
     given = {'num_classes': num_classes} if name not in FAMILIES | FLOWS else {}
     if name not in CLASSIFIERS:
         if len(image_shape) != 3:

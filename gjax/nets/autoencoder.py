@@ -12,7 +12,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from gjax.nets.channels import ChannelGroup
+from gjax.nets.channel_groups import ChannelGroup
 
 TRUNK_NORMS = ('batch', 'spectral', 'none')
 

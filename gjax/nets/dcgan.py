@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from gjax.nets.autoencoder import Family, apply_layer, check_widths
-from gjax.nets.channels import group
+from gjax.nets.channel_groups import group
 from gjax.nets.layers import BatchNorm, Conv, ConvTranspose
 
 _init = nn.initializers.normal(0.02)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from gjax.nets.convolutions import conv2d, conv_transpose2d
+from gjax.nets.cpu.convolutions import conv2d, conv_transpose2d
 
 he_normal = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 

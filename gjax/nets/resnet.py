@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gjax.nets.channels import ChannelGroup, group
+from gjax.nets.channel_groups import ChannelGroup, group
 from gjax.nets.layers import BatchNorm, Conv, global_average_pool, standardize
 from gjax.nets.torch_weights import as_kernel, filled
 

@@ -6,7 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from gjax.nets.channels import group
+from gjax.nets.channel_groups import group
 from gjax.nets.layers import BatchNorm, Conv, global_average_pool, standardize
 
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from gjax.nets.autoencoder import Family, apply_layer, check_widths
-from gjax.nets.channels import group
+from gjax.nets.channel_groups import group
 from gjax.nets.layers import BatchNorm, Conv
 
 _wide = nn.initializers.variance_scaling(2.0, 'fan_avg', 'uniform')  # the residual branch: Xavier with gain sqrt 2

@@ -15,6 +15,7 @@ from gjax.methods import defaults
 from gjax.train.errors import RunError
 
 _UNITS = ('steps', 'examples', 'epochs')
+FORMAT = 2  # of config.json and run.json
 
 
 class ConfigError(RunError):
@@ -33,9 +34,14 @@ def base_config() -> ml_collections.ConfigDict:
     config.data = ml_collections.ConfigDict(
         {
             'name': 'digits',  # digits | mnist5k | mnistm5k | syndigits | npz:PATH | folder:PATH | a TFDS name
+            'sources': (),  # several sets to train on together, named as `name`, which they replace
             'dir': '',  # where prepared TFDS sets lie; default: the variable TFDS_DATA_DIR
             'target': '',  # of methods that adapt to another domain: the set of that domain, named as `name`
-            'examples': 0,  # train on so many, drawn by the seed; 0: all
+            'unseen': (),  # sets of other domains, never trained on, that every evaluation measures too
+            # Share of the training examples that is held out for validation, drawn by the seed, of every class alike, where
+            # a set comes without a validation split; 0: none.
+            'validation': 0.1,
+            'examples': 0,  # train on so many of each source, drawn by the seed; 0: all
             'target_examples': 0,  # the same of the target
             'image_size': 0,  # resize to this side; 0 keeps what the set has
             'channels': 0,  # 3: grey images repeated; 1: the luma of coloured ones; 0 keeps what the set has
@@ -71,6 +77,12 @@ def duration(section, name: str, steps_per_epoch: int, batch_size: int) -> int:
         if value:
             return max(1, round(value * scale[unit]))
     return 0
+
+
+def in_epochs(section) -> str:
+    """The first duration of a config's section `train` that is given in epochs, e.g. 'total_epochs'; '' if none is."""
+    keys = (f'{name}_epochs' for name in ('total', 'eval_every', 'checkpoint_every'))
+    return next((key for key in keys if section[key]), '')
 
 
 def experiments_dir() -> Path:
@@ -222,8 +234,35 @@ def load(spec: str, overrides: dict | None = None) -> ml_collections.ConfigDict:
 
 
 def to_json(config) -> str:
-    """The config as stable JSON text."""
-    return json.dumps(config.to_dict(), indent=2, sort_keys=True) + '\n'
+    """The config as stable JSON text, with the number of its format."""
+    return json.dumps({'format': FORMAT, **config.to_dict()}, indent=2, sort_keys=True) + '\n'
+
+
+def copy(config) -> ml_collections.ConfigDict:
+    """A locked config of the same values."""
+    return from_json(to_json(config))
+
+
+def _of_today(values: dict) -> dict:
+    """The values of a config.json of any format, as this one has them.
+
+    Format 1, which carried no number, had no validation split, and named a stage's part in a pipeline among the options of
+    the method ('trained', 'phase'), where `stage` says it too.
+
+    Raises:
+      ConfigError: a format of a later gjax, or none.
+    """
+    values = dict(values)
+    number = values.pop('format', 1)
+    if type(number) is not int or not 1 <= number <= FORMAT:
+        raise ConfigError(f'its format is {number!r}; this gjax reads formats 1 to {FORMAT}')
+    if number == 1:
+        values.setdefault('stage', '')  # older still
+        if isinstance(values.get('data'), dict):
+            values['data'] = {'validation': 0.0, **values['data']}
+        if isinstance(values.get('method'), dict):
+            values['method'] = {k: v for k, v in values['method'].items() if k not in ('trained', 'phase')}
+    return values
 
 
 def from_json(text: str) -> ml_collections.ConfigDict:
@@ -236,7 +275,7 @@ def from_json(text: str) -> ml_collections.ConfigDict:
     values = _tuples(json.loads(text))
     config = base_config()
     if isinstance(values, dict):
-        values.setdefault('stage', '')  # configs of gjax before it had stages
+        values = _of_today(values)
     if not isinstance(values, dict) or set(values) != set(config.keys()):
         raise ConfigError(f'a config holds the keys {", ".join(sorted(config.keys()))}')
     for section in ('method', 'net', 'optimizer', 'evaluation'):

@@ -11,16 +11,16 @@ import jax
 import numpy as np
 
 from gjax.train import config as configs
-from gjax.train import logging, processes
+from gjax.train import processes, progress
 from gjax.train.chain import Chain
-from gjax.train.checkpoint import Checkpointer
-from gjax.train.domains import DomainScores, selected
 from gjax.train.errors import Interrupted, NonFiniteError, RunError
-from gjax.train.likelihoods import LikelihoodScores
+from gjax.train.look import Look
+from gjax.train.progress import Speed
 from gjax.train.run import Run
-from gjax.train.scores import Scores
-from gjax.train.tickets import save_ticket
-from gjax.train.workdir import MACHINE_KEYS, check_same_config, open_workdir
+from gjax.train.store.checkpoint import Checkpointer
+from gjax.train.store.files import read_json, whole_file, write_json, writing
+from gjax.train.store.records import NoLog, RunLog, provenance, read_metrics, read_results
+from gjax.train.store.workdir import MACHINE_KEYS, check_same_config, open_workdir
 
 
 class _StopSignals(contextlib.AbstractContextManager):
@@ -69,8 +69,8 @@ def _check_finite(metrics: dict, first_step: int, checkpoints: Checkpointer) -> 
 def train_and_evaluate(config, workdir: str | Path, *, mesh=None, profile=()) -> dict:
     """Trains and evaluates the run of `config` in `workdir`, or goes on where an interrupted call stopped.
 
-    A method of several stages has one run for each, in workdir/STAGE, unless config.stage names one of them, whose run
-    `workdir` then is; its parent's lies beside it.
+    A method of several stages has one run for each, in workdir/STAGE, unless config.stage names one of them: then `workdir`
+    is that stage's, and those of its parents lie beside it.
 
     Args:
       config: a locked ConfigDict, from `gjax.train.config.load`.
@@ -91,7 +91,7 @@ def train_and_evaluate(config, workdir: str | Path, *, mesh=None, profile=()) ->
     if not config.stage:
         check_same_config(config, workdir)
         if (workdir / 'results.json').exists():
-            return logging.read_results(workdir)
+            return read_results(workdir)
     with contextlib.ExitStack() as stack:
         signals = _StopSignals()
         if processes.several():  # one that ends while it starts would leave the others waiting
@@ -106,7 +106,7 @@ def train_and_evaluate(config, workdir: str | Path, *, mesh=None, profile=()) ->
                 _one_stage(chain, name, workdir / name, signals)
             results = _content(config, chain.main.num_steps, {}) | chain.summary(workdir)
             if processes.is_main():
-                logging.write_json(workdir / 'results.json', results)
+                write_json(workdir / 'results.json', results)
         return results
 
 
@@ -115,30 +115,18 @@ def _one_stage(chain: Chain, name: str, workdir: Path, signals, profile=()) -> d
     config = chain.stage_config(name, workdir)
     check_same_config(config, workdir)
     if (workdir / 'results.json').exists():
-        return logging.read_results(workdir)
+        return read_results(workdir)
     run = chain.run(config)
     trace = _Trace(workdir / 'profile', profile, run.num_steps)
-    scores = _scores_of(run)  # may train an extractor, elsewhere
-    run.prepare()
+    run.prepare_evaluators()
+    if chain.trains(name):
+        run.prepare()
     with contextlib.ExitStack() as stack:
         stack.enter_context(open_workdir(config, workdir))
         checkpoints = stack.enter_context(Checkpointer(workdir / 'checkpoints'))
         if not processes.several():
             stack.enter_context(signals)
-        return _train_and_evaluate(run, chain, workdir, checkpoints, signals, scores, trace)
-
-
-def _scores_of(run: Run) -> Scores | DomainScores | LikelihoodScores | None:
-    """The scores of a generative run, of one that knows several domains or of one with a density, kept with it."""
-    if not hasattr(run, 'scores'):
-        run.scores = None
-        if hasattr(run.method, 'abilities'):
-            run.scores = Scores(run, train_and_evaluate)
-        elif run.domains:
-            run.scores = DomainScores(run)
-        elif hasattr(run.method, 'nll'):
-            run.scores = LikelihoodScores(run)
-    return run.scores
+        return _train_and_evaluate(run, chain, config, workdir, checkpoints, signals, trace)
 
 
 class _Trace:
@@ -174,37 +162,41 @@ class _Trace:
     @contextlib.contextmanager
     def _writing(self):
         try:
-            with logging.writing(self._folder):
+            with writing(self._folder):
                 yield
         except jax.errors.JaxRuntimeError as error:
             raise RunError(f'{self._folder} cannot be written: {" ".join(str(error).split())[:200]}') from error
 
 
-def _train_and_evaluate(run: Run, chain: Chain, workdir: Path, checkpoints: Checkpointer, signals, scores, trace) -> dict:
-    config, main, started = run.config, processes.is_main(), time.monotonic()
+def _train_and_evaluate(run: Run, chain: Chain, config, workdir: Path, checkpoints: Checkpointer, signals, trace) -> dict:
+    main, started = processes.is_main(), time.monotonic()
     restored = checkpoints.restore_latest(run.template)
     if restored is not None:
         state, step = restored
     else:
-        state = chain.begin(run, workdir) if config.stage else run.init()
+        state = chain.begin(config.stage, run, workdir) if config.stage else run.init()
         step = int(state.step)
-    parent = chain.parent(config.stage, workdir)
-    record = logging.provenance(str(parent or '')) | {'resumed_at': step if restored else 0}
+    trains = chain.trains(config.stage)
+    parents = chain.parents(config.stage, workdir)
+    record = provenance(', '.join(map(str, parents.values()))) | {'resumed_at': step if restored else 0}
     earlier = _earlier(workdir) if restored else {}
     trained = evaluated = 0.0  # seconds: from the first state to the newest one, evaluations left out; of those
-    speed = logging.Speed(config.train.batch_size, run.feed)
+    speed = Speed(config.train.batch_size, run.feed)
 
     def write_record():
         if main:
             spent = {'seconds': time.monotonic() - started, 'train_seconds': trained}
             spent = {name: round(earlier.get(name, 0.0) + value, 1) for name, value in spent.items()}
-            logging.write_json(workdir / 'run.json', record | earlier | speed.measured() | spent)
+            write_json(workdir / 'run.json', record | earlier | speed.measured() | spent)
 
-    log = logging.RunLog(workdir, step) if main else logging.NoLog()
+    log = RunLog(workdir, step) if main else NoLog()
     name = (config.method.name, *([config.stage] if config.stage else []), f'seed {config.seed}')
-    bar = logging.progress(run.num_steps, step, ' '.join(name), shown=main)
-    calls = run.advance(state, step, trace.cuts, rest=lambda: signals.received is not None)
-    with contextlib.closing(log), contextlib.closing(bar), contextlib.closing(calls), contextlib.closing(trace):
+    bar = progress.progress(run.num_steps, step, ' '.join(name), shown=main)
+    calls = run.advance(state, step, trace.cuts, rest=lambda: signals.received is not None) if trains else iter(())
+    look = None  # at the last state
+    with contextlib.ExitStack() as stack:
+        for closing in (trace, bar, log, *([calls] if trains else [])):
+            stack.enter_context(contextlib.closing(closing))
         trace.at(step)
         for state, stop, metrics in speed.timed(calls, step):
             resting, trained = state is not None, time.monotonic() - started - evaluated
@@ -215,14 +207,16 @@ def _train_and_evaluate(run: Run, chain: Chain, workdir: Path, checkpoints: Chec
             trace.at(step)
             means = {name: values.mean() for name, values in metrics.items()}
             timings = speed.measured()
-            logging.show(bar, means, timings)
+            progress.show(bar, means, timings)
             shared = {'epoch': step / run.info.steps_per_epoch, 'progress': step / run.num_steps}
             log.write(step, timings, **shared, **means)
             if run.eval_every and (step % run.eval_every == 0 or last):
                 begun = time.monotonic()
-                values = run.evaluate(state) | run.summarize(state) | (scores.follow(state) if run.domains else {})
-                log.write(step, **shared, **{f'test/{name}': value for name, value in values.items()})
-                _keep_arrays(workdir / 'snapshots' / f'{step:08d}.npz', scores.snapshot(state) if scores else {})
+                look = run.look(state, 'log')
+                found, arrays = run.findings(look)
+                log.write(step, **shared, **{_logged(name): value for name, value in found.items()})
+                for file, own in arrays.items():
+                    _keep_arrays(workdir / file / f'{step:08d}.npz', own)
                 evaluated += time.monotonic() - begun
             stopped = signals.agree() and resting
             if last or (run.checkpoint_every and step % run.checkpoint_every == 0) or stopped:
@@ -233,6 +227,8 @@ def _train_and_evaluate(run: Run, chain: Chain, workdir: Path, checkpoints: Chec
                 checkpoints.wait()
                 raise _interrupted(signals, f'{signals.received.name} at step {step} of {run.num_steps}')
     trace.warn(step)
+    if not trains:
+        checkpoints.save(step, state)
     checkpoints.wait()
 
     def check():
@@ -240,37 +236,46 @@ def _train_and_evaluate(run: Run, chain: Chain, workdir: Path, checkpoints: Chec
             raise _interrupted(signals, f'{signals.received.name} after the last step')
 
     run.check = check
-    examples = run.describe(state)
-    _keep_arrays(workdir / 'examples.npz', examples)
-    results = _content(config, step, run.final_metrics(state, examples))
-    if scores:
-        results['metrics'] |= scores.measure(state)
-        results['protocol'] = scores.protocol
-        _keep_arrays(workdir / 'images.npz', scores.pictures(state))
-    if main and hasattr(run.method, 'selections'):
-        results['metrics'] |= selected(logging.read_metrics(workdir / 'metrics.jsonl'), run.method.selections())
-    if main and hasattr(run.method, 'ticket'):
-        save_ticket(workdir / 'ticket.npz', *run.method.ticket(jax.device_get(state)))
+    if look is None or look.state is not state:
+        look = run.look(state, 'log')
+    results = _concluded(run, config, step, look, workdir, keep=True)
+    for file, arrays in run.method.files(jax.device_get(state)).items() if main else ():
+        _keep_arrays(workdir / file, arrays)
     write_record()
     if main:
-        logging.write_json(workdir / 'results.json', results)
+        write_json(workdir / 'results.json', results)
     return results
+
+
+def _logged(metric: str) -> str:
+    """The key of a metric in metrics.jsonl."""
+    return f'validation/{metric.removeprefix("validation_")}' if metric.startswith('validation_') else f'test/{metric}'
+
+
+def _concluded(run: Run, config, step: int, look: Look, workdir: Path, *, keep: bool) -> dict:
+    """The content of results.json from what the evaluators find at the end; keep: their arrays are stored too."""
+    look.when = 'end'
+    look.log = read_metrics(workdir / 'metrics.jsonl') if processes.is_main() else []
+    metrics, arrays = run.findings(look)
+    for file, own in arrays.items() if keep else ():
+        _keep_arrays(workdir / f'{file}.npz', own)
+    return _content(config, step, metrics, run.protocol)
 
 
 def _keep_arrays(path: Path, arrays: dict) -> None:
     """Process 0 writes an .npz, its folder too; nothing where there is nothing to write."""
     if not processes.is_main() or not arrays:
         return
-    with logging.writing(path):
+    with writing(path):
         path.parent.mkdir(exist_ok=True)
-    with logging.whole_file(path) as stream:
+    with whole_file(path) as stream:
         np.savez(stream, **arrays)
 
 
 def _earlier(workdir: Path) -> dict[str, float]:
     """What run.json says of the time and the speed before this call, as far as it can be believed."""
     try:
-        record = logging.read_json(workdir / 'run.json')
+        record = read_json(workdir / 'run.json')
     except RunError:
         return {}
     names = ('seconds', 'train_seconds', 'examples_per_second', 'data_wait_share')
@@ -278,7 +283,7 @@ def _earlier(workdir: Path) -> dict[str, float]:
     return {k: v for k, v in numbers.items() if isinstance(v, int | float) and 0 <= v < float('inf')}
 
 
-def _content(config, step: int, metrics: dict) -> dict:
+def _content(config, step: int, metrics: dict, protocol: str) -> dict:
     """The content of results.json."""
     return {
         'experiment': config.experiment,
@@ -286,6 +291,7 @@ def _content(config, step: int, metrics: dict) -> dict:
         'seed': config.seed,
         'step': step,
         'selection': 'last step',
+        'protocol': protocol,
         'metrics': metrics,
     }
 
@@ -300,7 +306,8 @@ def evaluate_run(workdir: str | Path, overrides: dict | None = None) -> dict:
     Returns:
       As results.json.
     """
-    file = Path(workdir) / 'config.json'
+    workdir = Path(workdir)
+    file = workdir / 'config.json'
     if not file.is_file():
         raise RunError(f'--workdir is {str(workdir)!r}, which holds no run (no config.json)')
     config = configs.read(file)
@@ -310,19 +317,14 @@ def evaluate_run(workdir: str | Path, overrides: dict | None = None) -> dict:
             raise RunError(f'config.{key} cannot change in eval; allowed: {allowed}')
     configs.override(config, overrides or {})
     run = Run(config)
-    if not config.stage and hasattr(run.method, 'stages'):
+    if not config.stage and run.method.stages():
         names = ', '.join(stage.name for stage in run.method.stages())
         raise RunError(f'{workdir} holds a run for each stage; --workdir must be one of them: {names}')
-    folder = Path(workdir) / 'checkpoints'
-    restored = None
+    folder, restored = workdir / 'checkpoints', None
     if folder.is_dir():
         with Checkpointer(folder, read_only=True) as checkpoints:
             restored = checkpoints.restore_latest(run.template)
     if restored is None:
         raise RunError(f'{workdir} holds no checkpoint yet; gjax train makes one')
     state, step = restored
-    results = _content(config, step, run.final_metrics(state, run.describe(state)))
-    if scores := _scores_of(run):
-        results['metrics'] |= scores.measure(state)
-        results['protocol'] = scores.protocol
-    return results
+    return _concluded(run, config, step, run.look(state, 'end'), workdir, keep=False)

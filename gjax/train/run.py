@@ -1,8 +1,7 @@
-"""One run's parts, built from its config. Everything numeric happens in two compiled functions."""
+"""One run's parts, built from its config: data, method, compiled functions, cadences, evaluators."""
 
 import itertools
 import math
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -10,60 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from gjax import data, methods
-from gjax.metrics import MaskedMean
 from gjax.train import config as configs
 from gjax.train import feeds
-from gjax.train.checkpoint import from_arrays, to_arrays
-from gjax.train.devices import check_divisible, compiled, data_mesh, device_memory, replicated, sharded
+from gjax.train.devices import check_divisible, compiled, data_mesh, device_memory, replicated
 from gjax.train.errors import RunError
-from gjax.train.weights import read_weights
+from gjax.train.look import Look
+from gjax.train.programs import make_train_call, step_batch
+from gjax.train.store.checkpoint import from_arrays, to_arrays
+from gjax.train.store.weights import read_weights
 
 MAX_WORKERS = 128
-
-
-def make_train_call(method, mesh, begin, *, max_steps: int, augmentation: dict):
-    """The compiled function (state, source, rng, count) -> (state, metrics of each step [max_steps]).
-
-    It runs `count` steps (a number known only at run time, so one compilation serves every length) of reading a batch,
-    augmentation and `method.step` in one loop on the device. The batch is sharded over the mesh, the rest is replicated;
-    the state is donated. `begin` is a feed's: (source, first step, max_steps) -> the function that reads batches.
-    """
-
-    def call(state, source, rng, count):
-        read = begin(source, state.step, max_steps)
-
-        def step(i, state):
-            batch = read(i, state.step)
-            step_rng = jax.random.fold_in(rng, state.step)
-            if 'image' in batch:
-                batch['image'] = data.augment(batch['image'], rng=step_rng, **augmentation)
-            else:
-                for number, domain in enumerate(batch.values()):
-                    own_rng = jax.random.fold_in(step_rng, number)
-                    domain['image'] = data.augment(domain['image'], rng=own_rng, **augmentation)
-            return method.step(state, jax.lax.with_sharding_constraint(batch, sharded(mesh)))
-
-        shapes = jax.eval_shape(step, 0, state)[1]
-        buffers = jax.tree.map(lambda s: jnp.zeros((max_steps, *s.shape), s.dtype), shapes)
-
-        def body(i, carry):
-            state, buffers = carry
-            state, metrics = step(i, state)
-            return state, jax.tree.map(lambda b, m: b.at[i].set(m), buffers, metrics)
-
-        return jax.lax.fori_loop(0, count, body, (state, buffers))
-
-    return compiled(call, mesh, donate_argnums=0)
-
-
-def make_evaluate(function, mesh, batch_of):
-    """The compiled function (state, source, rng) -> per-example results, for a method's evaluate functions."""
-
-    def call(state, source, rng):
-        batch = jax.lax.with_sharding_constraint(batch_of(source), sharded(mesh))
-        return function(state, batch, rng=rng)
-
-    return compiled(call, mesh)
 
 
 def _stops(step: int, cadences, cuts, total: int):
@@ -88,14 +43,41 @@ def _check_ranges(config, mesh) -> None:
             raise RunError(f'{section}.{key} is {config[section][key]}; allowed: >= {low}')
     if config.data.channels not in (0, 1, 3):
         raise RunError(f'data.channels is {config.data.channels}; allowed: 0, 1, 3')
+    if not 0 <= config.data.validation < 1:
+        raise RunError(f'data.validation is {config.data.validation}; allowed: 0 <= share < 1')
     if not -(2**63) <= config.seed < 2**63:
         raise RunError(f'seed is {config.seed}; allowed: integers of 64 bits')
+    for key in ('sources', 'unseen'):
+        if not all(isinstance(name, str) and name for name in config.data[key]):
+            raise RunError(f'data.{key} is {config.data[key]!r}; allowed: a tuple of names of sets')
     if not 0 <= config.data.workers <= MAX_WORKERS:
         raise RunError(f'data.workers is {config.data.workers}; allowed: 0..{MAX_WORKERS}')
 
 
+def _check_roles(config, roles: dict, sets: methods.Sets) -> None:
+    """RunError unless the roles take sets that the config names, and all of them but the unseen ones."""
+    name, target = config.method.name, config.data.target
+    taken = {own for role in roles.values() for own in role.sets}
+    if '' in taken:
+        raise RunError(f"data.target is ''; allowed: the set to which {name} adapts")
+    if target and sets.target not in taken:
+        raise RunError(f"data.target is {target!r}; allowed: '' ({name} knows one domain)")
+    if roles and (left := [own for own in sets.sources if own not in taken]):
+        raise RunError(f'data.sources has {left[0]!r}, which {name} does not train on; allowed: sets that it does')
+    if unknown := sorted(taken.difference({*sets.sources, sets.target})):
+        raise RunError(f'{name} trains on a set {unknown[0]!r}; the config names {", ".join(sets.sources)}')
+
+
+def check_stage(config, method: methods.Method) -> None:
+    """RunError unless a config's stage is one of its method's."""
+    names = [stage.name for stage in method.stages()]
+    if config.stage and config.stage not in names:
+        allowed = ', '.join(names) or f"'' ({config.method.name} has no stages)"
+        raise RunError(f'stage is {config.stage!r}; allowed: {allowed}')
+
+
 class Run:
-    """One run's parts, built from its config: data, method, compiled functions, cadences."""
+    """One run's parts, built from its config."""
 
     def __init__(self, config, mesh=None):
         self.config, train = config, config.train
@@ -103,71 +85,98 @@ class Run:
         self.check = lambda: None  # called before every evaluated batch; may raise to stop
         self.mesh = data_mesh() if mesh is None else mesh
         _check_ranges(config, self.mesh)
-        self.domains = self._check_domains()
-        datasets = {'source': data.from_config(config.data, config.seed)}
-        if config.data.target:
-            datasets['target'] = data.target_from_config(config.data, datasets['source'], config.seed)
-        dataset, count = datasets['source'], min(len(own.train) for own in datasets.values())
-        steps_per_epoch = count // train.batch_size
-        if not steps_per_epoch:
-            least = min(datasets, key=lambda domain: len(datasets[domain].train))
-            whose = f' of the {least}' if len(datasets) > 1 else ''
-            raise RunError(f'train.batch_size is {train.batch_size}; allowed: at most {count}, the training examples{whose}')
-        duration = partial(configs.duration, train, steps_per_epoch=steps_per_epoch, batch_size=train.batch_size)
-        self.num_steps = duration('total')
-        self.eval_every, self.checkpoint_every = duration('eval_every'), duration('checkpoint_every')
+        cls = methods.check(config)
+        sets = methods.Sets(*data.set_names(config.data))
+        roles = cls.roles(sets)
+        _check_roles(config, roles, sets)
+        self.init_rng, data_rng, self.eval_rng = jax.random.split(jax.random.key(config.seed), 3)
+        order_rng, self.augment_rng = jax.random.split(data_rng)
+        self.datasets = data.open_sets(config.data, config.seed) if roles else {}
+        pools = feeds.make_pools(roles, self.datasets, train.batch_size, order_rng)
+        self._set_durations(pools)
+        self.info = self._facts(sets, pools)
+        self.whole_method = methods.build(config, self.info)  # of all stages
+        check_stage(config, self.whole_method)
+        self.method = self.whole_method.at(config.stage) if config.stage else self.whole_method
+        if (own := self.method.roles(sets)) != roles:
+            _check_roles(config, own | roles, sets)
+            self.datasets = self.datasets or data.open_sets(config.data, config.seed)
+            pools = feeds.make_pools(own, self.datasets, train.batch_size, order_rng)
+        self.pools = pools
+        self.trained = tuple(dict.fromkeys(own for pool in pools.values() for own in pool.role.sets))
+        self._example = self._first_examples(self.method.init_examples)
+        self._check_state()
+        self.steps_per_call = min(train.steps_per_call, self.info.steps_per_epoch)
+        if config.data.streaming and pools:
+            shapes = [(pool.draw.batch_size, self.datasets[pool.role.sets[0]].image_shape) for pool in pools.values()]
+            batch_bytes = max(size * int(np.prod(shape)) for size, shape in shapes)
+            self.steps_per_call = max(1, min(self.steps_per_call, feeds.CHUNK_BYTES // batch_bytes))
+            self.feed = feeds.Streamed(
+                self.datasets,
+                pools,
+                self.mesh,
+                num_steps=self.num_steps,
+                max_steps=self.steps_per_call,
+                workers=config.data.workers,
+            )
+        else:
+            feeds.check_memory(self.datasets.values(), self.mesh)
+            self.feed = feeds.Resident(self.datasets, pools, self.mesh)
+        augmentation = {'padding': config.data.padding, 'padding_mode': config.data.padding_mode, 'mirror': config.data.flip}
+        if self.info.label is not None and self.info.label.kind == 'map':
+            augmentation['ignore'] = self.info.label.ignore
+        self.train_call = make_train_call(
+            self.method, self.mesh, self.feed, max_steps=self.steps_per_call, augmentation=augmentation
+        )
+        self.evaluators = self.method.evaluators()
+
+    def _set_durations(self, pools: dict) -> None:
+        """Steps of an epoch, of the run, and between evaluations and checkpoints."""
+        name, train = self.config.method.name, self.config.train
+        if not pools and (key := configs.in_epochs(train)):
+            raise RunError(f'train.{key} is {train[key]}; allowed: 0, for {name} sees no data; set steps or examples')
+        epoch = feeds.steps_per_epoch(pools)
+        self.num_steps = configs.duration(train, 'total', epoch, train.batch_size)
         if not self.num_steps:
             raise RunError('train.total_epochs, total_examples and total_steps are 0; allowed: one of them positive')
-        shape = tuple(dataset.image_shape)
-        self.info = methods.DataInfo(
-            dataset.num_classes, len(dataset.train), steps_per_epoch, self.num_steps, shape, dataset.class_names
-        )
-        self.method = methods.build(config, self.info)
-        names = {name if self.domains else '': own for name, own in datasets.items()}
-        self.examples = {
-            f'{name}/{split}'.lstrip('/'): len(getattr(own, split))
-            for name, own in names.items()
-            for split in ('train', 'test')
-        }
-        self.init_rng, data_rng, self.eval_rng = jax.random.split(jax.random.key(config.seed), 3)
-        rows = np.linspace(0, count - 1, min(getattr(self.method, 'init_examples', 2), count)).astype(int)
-        first = dataset.train.read(rows)
-        self._example = data.to_batch(first.images, first.labels, rows)
-        self._check_state()
-        order_rng, self.augment_rng = jax.random.split(data_rng)
-        self.steps_per_call = min(train.steps_per_call, steps_per_epoch)
-        if config.data.streaming:
-            batch_bytes = train.batch_size * int(np.prod(dataset.image_shape))
-            self.steps_per_call = max(1, min(self.steps_per_call, feeds.CHUNK_BYTES // batch_bytes))
-        else:
-            feeds.check_memory(datasets.values(), self.mesh)
-        if self.domains:
-            each = {
-                name: self._feed(own, jax.random.fold_in(order_rng, i)) for i, (name, own) in enumerate(datasets.items())
-            }
-            self.feed = feeds.Domains(each, () if self.method.target_labels else ('target',))
-        else:
-            self.feed = self._feed(dataset, order_rng)
-        augmentation = {'padding': config.data.padding, 'padding_mode': config.data.padding_mode, 'mirror': config.data.flip}
-        self.train_call = make_train_call(
-            self.method, self.mesh, self.feed.begin, max_steps=self.steps_per_call, augmentation=augmentation
+        self._epoch = epoch or self.num_steps
+        self.eval_every, self.checkpoint_every = (
+            configs.duration(train, key, self._epoch, train.batch_size) for key in ('eval_every', 'checkpoint_every')
         )
 
-    def _check_domains(self) -> tuple[str, ...]:
-        """The names of the domains of a method that knows several; RunError if data.target does not fit the method."""
-        name, target = self.config.method.name, self.config.data.target
-        domains = methods.domains(name)
-        if bool(domains) != bool(target):
-            allowed = f'the set to which {name} adapts' if domains else f"'' ({name} knows one domain)"
-            raise RunError(f'data.target is {target!r}; allowed: {allowed}')
-        return domains
+    def _facts(self, sets: methods.Sets, pools: dict) -> methods.DataInfo:
+        """What the method may know of its data."""
+        if not pools:
+            return methods.DataInfo(0, 0, self._epoch, self.num_steps)
+        first = self.datasets[sets.sources[0]]
+        return methods.DataInfo(
+            num_classes=first.num_classes,
+            num_examples=len(next(iter(pools.values())).records),
+            steps_per_epoch=self._epoch,
+            num_steps=self.num_steps,
+            image_shape=tuple(first.image_shape),
+            class_names=first.class_names,
+            domains=sets.sources,
+            unseen=sets.unseen,
+            label=first.fields.get('label'),
+        )
 
-    def _feed(self, dataset, rng):
-        """The feed of one set."""
-        size = self.config.train.batch_size
-        if not self.config.data.streaming:
-            return feeds.Resident(dataset, self.mesh, rng, size)
-        return feeds.Streamed(dataset, self.mesh, rng, size, self.num_steps, self.steps_per_call, self.config.data.workers)
+    def _first_examples(self, count: int):
+        """A batch for `Method.init`: examples of the first role, evenly spaced over the smallest pool; None without data."""
+        if not self.pools:
+            return None
+        least = min(len(pool.records) for pool in self.pools.values())
+        rows = np.linspace(0, least - 1, min(count, least)).astype(int)
+        return data.to_batch(next(iter(self.pools.values())).records.read(rows).columns, rows)
+
+    def drawn_examples(self):
+        """A batch of training examples of the first role, drawn by the seed; None without data."""
+        if not self.pools:
+            return None
+        records = next(iter(self.pools.values())).records
+        count = min(len(records), self.config.train.batch_size)
+        rows = np.sort(np.random.default_rng(abs(self.config.seed)).choice(len(records), count, replace=False))
+        return data.to_batch(records.read(rows).columns, rows)
 
     def _check_state(self) -> None:
         """RunError if the state alone would not fit into the smallest device."""
@@ -186,14 +195,14 @@ class Run:
         if not (path := self.config.net.get('weights', '')):
             return state
         try:
-            return from_arrays(to_arrays(self.method.pretrained(state, read_weights(Path(path)))), state)
+            return from_arrays(to_arrays(self.method.with_weights(state, read_weights(Path(path)))), state)
         except ValueError as error:
             raise RunError(f'net.weights is {path!r}: {error}') from error
 
     def template(self):
-        """A state as of `init`, soon: for its structure, its key and its integers; the floats differ in their last bits.
+        """A state like `init`'s, compiled without optimisation so that it is ready seconds sooner on a CPU.
 
-        Compiling what draws the parameters takes seconds on a CPU, most of them to make it fast.
+        Only its structure, its key and its integers are exact: use it for restoring, never to start training.
         """
         if 'init' in self._compiled or self.mesh.devices.flat[0].platform != 'cpu':
             return self.init()
@@ -201,7 +210,7 @@ class Run:
         init = self.once('template', lambda: compiled(self.method.init, self.mesh, options=options))
         return init(self.init_rng, self._example)
 
-    def once(self, name: str, make):
+    def once(self, name, make):
         """What make() gives, made once: a function compiles once for all states that it is called with."""
         if name not in self._compiled:
             self._compiled[name] = make()
@@ -210,15 +219,19 @@ class Run:
     def advance(self, state, step: int, cuts=(), rest=lambda: False):
         """Trains from `step`, the state's own, to the end; close it to stop before.
 
-        Yields (state, step, metrics) after every compiled call: at the latest `steps_per_call` steps after the one before,
-        at every evaluation, checkpoint and step in `cuts`, and at every epoch of a method that may end early, which ends
-        this too. metrics: every one as an array over the steps since. At all of these but the first kind the devices rest.
-        Else they are at the next call already, which took the state, and None is in its place; rest: asked after every
-        call, whether to rest at its end.
+        Yields (state, step, metrics) after every compiled call. `state` is None while the next call, which took it, already
+        runs; it is given at evaluations, checkpoints, cuts and the end, and at every epoch of a method that may stop early,
+        where the devices rest. metrics: every one as an array over the steps since the last yield.
+
+        Args:
+          state: at `step`.
+          step: where it goes on.
+          cuts: more steps at which to rest.
+          rest: asked after every call, whether to rest at its end.
         """
         if self.done(state):
             return
-        pauses = (self.eval_every, self.checkpoint_every, self.info.steps_per_epoch * self.may_stop)
+        pauses = (self.eval_every, self.checkpoint_every, self.info.steps_per_epoch * self.method.may_stop)
         rests = set(_stops(step, pauses, cuts, self.num_steps))
         stops = list(_stops(step, (self.steps_per_call, *pauses), cuts, self.num_steps))
         counts = [stop - start for start, stop in itertools.pairwise([step, *stops])]
@@ -264,86 +277,64 @@ class Run:
         state = jax.tree.map(lambda leaf: leaf.update(sharding=everywhere), state)
         self.train_call.lower(state, source, self.augment_rng, jnp.int32(0)).compile()
 
-    @property
-    def may_stop(self) -> bool:
-        """Whether the method may end before the last step."""
-        return hasattr(self.method, 'done')
-
     def done(self, state) -> bool:
         """Whether the method ends here, before the last step."""
-        return self.may_stop and bool(self.once('done', lambda: jax.jit(self.method.done))(state))
+        return self.method.may_stop and bool(self.once('done', lambda: jax.jit(self.method.done))(state))
 
     def step_flops(self) -> float:
-        """Floating-point operations of one training step, as the compiler counts them in the program that a TPU would get,
-        the same number on every machine (CPUs may take fewer, `gjax.nets.winograd`); 0.0 where it does not say. Of a
-        condition the dearest branch counts (a generator's update that comes every fifth step does so every step), of a
-        loop one round."""
-        size, shape = self.config.train.batch_size, self.info.image_shape
-        batch = {'image': jax.ShapeDtypeStruct((size, *shape), jnp.float32)}
-        batch |= {name: jax.ShapeDtypeStruct((size,), jnp.int32) for name in ('label', 'index')}
+        """FLOPs of one training step as XLA counts them in the program for a TPU, the same number on every machine.
+
+        Conditions count their dearest branch (a generator's update that comes every fifth step does so every step), loops
+        one round. 0.0 if XLA gives no figure.
+        """
+        roles = {}
+        for role, pool in self.pools.items():
+            fields, size = self.datasets[pool.role.sets[0]].fields, pool.draw.batch_size
+            wanted = {name: fields[name] for name in pool.role.fields if name in fields}
+            kinds = {name: 'int32' if name == 'label' else 'float32' for name in wanted}
+            roles[role] = {name: jax.ShapeDtypeStruct((size, *wanted[name].shape), kinds[name]) for name in wanted}
+            more = ('index', *(name for name in pool.role.fields if name == 'domain'))
+            roles[role] |= {name: jax.ShapeDtypeStruct((size,), jnp.int32) for name in more}
         state = jax.eval_shape(self.method.init, self.init_rng, self._example)
-        if self.domains:
-            batch = dict.fromkeys(self.domains, batch)
-        traced = jax.jit(self.method.step).trace(state, batch)
+        traced = jax.jit(self.method.step).trace(state, step_batch(roles))
         analysis = traced.lower(lowering_platforms=('tpu',)).cost_analysis() or {}
         return float(analysis.get('flops', 0.0))
 
-    def evaluate(self, state, *, final: bool = False) -> dict:
-        """Means over the test split (of several domains as DOMAIN_METRIC): cheap ones, or the final protocol."""
-        name = 'final_evaluate' if final else 'evaluate'
-        function = self.once(name, lambda: make_evaluate(getattr(self.method, name), self.mesh, self.feed.batch))
-        if not self.domains:
-            return self._means(function, state, 'test')
-        means = {domain: self._means(function, state, f'{domain}/test') for domain in self.domains}
-        return {f'{domain}_{name}': value for domain, own in means.items() for name, value in own.items()}
+    def prepare_evaluators(self) -> None:
+        """Opens what the evaluators need beside the run's own data, once; may train an extractor."""
+        look = Look(self)
 
-    def _means(self, function, state, split: str) -> dict:
-        mean = MaskedMean()
-        for results, mask in self._per_example(function, state, split):
-            mean.add(results, mask)
-        return mean.result()
+        def prepare():
+            for evaluator in self.evaluators:
+                evaluator.prepare(look)
+            return True
 
-    def _per_example(self, function, state, split: str):
-        """Yields (results, mask) over a whole split in index order; the last batch is padded to the common size."""
-        with self.feed.examples(split, self.config.train.eval_batch_size) as sources:
-            for number, (source, mask) in enumerate(sources):
-                self.check()
-                results = function(state, source, jax.random.fold_in(self.eval_rng, number))
-                yield jax.device_get(results), mask
+        self.once('evaluators', prepare)
 
-    def summarize(self, state) -> dict:
-        """The method's numbers about its memory, on the host."""
-        return jax.device_get(self.once('summarize', lambda: jax.jit(self.method.summarize))(state))
+    def look(self, state, when: str, log=()) -> Look:
+        """The engine's eyes on a state."""
+        return Look(self, state, when=when, log=log)
 
-    def describe(self, state) -> dict[str, np.ndarray]:
-        """The method's per-example values of the training split, [N] each, in index order; of domains as DOMAIN_VALUE."""
+    def findings(self, look: Look) -> tuple[dict, dict]:
+        """(metrics, arrays by file) of all evaluators that are asked at `look.when`."""
+        self.prepare_evaluators()
+        metrics, arrays = {}, {}
+        for evaluator in self.evaluators:
+            if look.when in evaluator.when:
+                found = evaluator(look.state, look)
+                metrics |= found.metrics
+                for file, own in found.arrays.items():
+                    arrays[file] = arrays.get(file, {}) | own
+        if look.when == 'end':
+            metrics = {name: float(value) for name, value in metrics.items() if np.ndim(value) == 0}
+        return metrics, arrays
 
-        def call(state, batch, rng):
-            return self.method.describe_example(state, batch)
+    def measure(self, state, when: str = 'log') -> dict:
+        """The metrics of all evaluators of a state."""
+        return self.findings(self.look(state, when))[0]
 
-        function = self.once('describe', lambda: make_evaluate(call, self.mesh, self.feed.batch))
-        if not self.domains:
-            return self.collect(function, state, 'train')
-        found = {domain: self.collect(function, state, f'{domain}/train') for domain in self.domains}
-        return {f'{domain}_{name}': values for domain, own in found.items() for name, values in own.items()}
-
-    def collect(self, function, state, split: str, every: int = 1) -> dict[str, np.ndarray]:
-        """The results [N, ...] of a function of `make_evaluate` over a whole split, in index order; of every so-manieth
-        example."""
-        rows, start = [], 0
-        for results, mask in self._per_example(function, state, split):
-            chosen = mask & ((start + np.arange(len(mask))) % every == 0)
-            rows.append({name: values[chosen] for name, values in results.items()})
-            start += len(mask)
-        return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
-
-    def final_metrics(self, state, examples) -> dict[str, float]:
-        """The numbers of results.json: final test means as the method concludes from them, summaries of the memory, and of
-        generative methods, whose steps have no loops, what a step costs."""
-        metrics = self.evaluate(state, final=True)
-        if hasattr(self.method, 'conclude'):
-            metrics = self.method.conclude(metrics)
-        summary = {k: float(v) for k, v in self.summarize(state).items() if np.ndim(v) == 0}
-        if hasattr(self.method, 'abilities'):
-            summary['step_flops'] = self.once('step flops', self.step_flops)
-        return metrics | summary | self.method.summarize_examples(examples)
+    @property
+    def protocol(self) -> str:
+        """How the numbers of the end are measured: what makes them comparable with another run's."""
+        own = [evaluator.protocol for evaluator in self.evaluators if 'end' in evaluator.when]
+        return '; '.join(dict.fromkeys(text for text in ('last step, test split', *own) if text))

@@ -180,7 +180,7 @@ def test_sweeps_stay_in_their_folder(sandbox, over):
     words = [f'--over={key}={",".join(values)}' for key, values in over]
     code, _ = sandbox.gjax('sweep', '--config=iaat/digits.py', f'--workdir={sandbox.work}', *words, '--print')
     if code == 0 and over:
-        from gjax.train import sweep
+        from gjax.study import sweep
 
         jobs = sweep.plan(
             'iaat/digits.py', {}, sweep.parse_over([word.removeprefix('--over=') for word in words]), sandbox.work

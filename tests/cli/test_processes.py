@@ -10,7 +10,7 @@ import pytest
 
 from gjax.train import processes
 from gjax.train.errors import RunError
-from gjax.train.logging import read_metrics
+from gjax.train.store.records import read_metrics
 from tests.cli.test_cli import _environment, _flags
 
 CONFIG = 'iaat/digits.py:iaat'

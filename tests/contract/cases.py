@@ -29,7 +29,7 @@ CASES = {
     'gan': {'name': 'gan'},
     'wgan_gp': {'name': 'gan', 'loss': 'wasserstein', 'penalty': 1.0, 'critic_steps': 2},
     'lottery_tickets': {'name': 'lottery_tickets', 'model': 'vae', 'beta': 0.1, 'rounds': 1, 'rewind_epochs': 0.6},
-    'early_bird': {'name': 'early_bird', 'model': 'vae', 'beta': 0.1, 'history': 2, 'distance': 1e-9, 'phase': 'search'},
+    'early_bird': {'name': 'early_bird', 'model': 'vae', 'beta': 0.1, 'history': 2, 'distance': 1e-9},
     'source_only': {'name': 'source_only'},
     'target_only': {'name': 'target_only'},
     'dann': {'name': 'dann', 'weight': 0.1, 'ema': 0.5},
@@ -76,6 +76,7 @@ def tiny_config(case: str, data_name: str, **overrides) -> ml_collections.Config
     config = configs.base_config()
     config.experiment = 'contract'
     config.data.name = data_name
+    config.data.validation = 0.0
     config.data.padding = 1  # the augmented path
     config.train.update(batch_size=16, eval_every_steps=5, checkpoint_every_steps=4, steps_per_call=3, eval_batch_size=24)
     config.train.total_steps = 15 if case == 'early_bird' else 10  # its masks of epochs take a third epoch

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from gjax.train import config as configs
-from gjax.train.checkpoint import Checkpointer, to_arrays
-from gjax.train.logging import read_metrics
 from gjax.train.loop import train_and_evaluate
 from gjax.train.run import Run
+from gjax.train.store.checkpoint import Checkpointer, to_arrays
+from gjax.train.store.records import read_metrics
 from tests.contract.cases import ADAPTATION, CASES, FLOWS, GENERATIVE, L2, VARIANTS, tiny_config
 
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from gjax.train.devices import data_mesh
-from gjax.train.logging import read_metrics
 from gjax.train.loop import train_and_evaluate
 from gjax.train.run import Run
+from gjax.train.store.records import read_metrics
 from tests.contract.cases import CASES, L2, tiny_config
 from tests.contract.several import examples_of_steps
 

@@ -185,7 +185,7 @@ def test_masked_steps_are_measured_beside_dense_ones():
 
 @pytest.fixture(scope='module')
 def torch_peer():
-    with Peer('torch', 'experiments.benchmarks.torch_steps') as other:
+    with Peer('torch', 'experiments.benchmarks.torch.steps') as other:
         yield other
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gjax import masks
-from gjax.nets.channels import ChannelGroup
+from gjax.nets.channel_groups import ChannelGroup
 
 SCORES = {'a': jnp.asarray([0.1, 0.9, 0.5]), 'b': jnp.asarray([0.2, 0.3])}
 

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 
 from gjax import masks
-from gjax.methods.base import new_state, update_player
+from gjax.methods.core.state import new_state, update_player
 
 PARAMS = {'kernel': jnp.ones((2, 3)), 'bias': jnp.ones(3)}
 MASKS = {'kernel': jnp.asarray([[True, False, True], [False, False, True]]), 'bias': None}

@@ -7,8 +7,8 @@ import optax
 import pytest
 
 from gjax import losses
-from gjax.methods.adaptation import C, F
-from gjax.train.domains import selected
+from gjax.evaluators.domains import selected
+from gjax.methods.core.adaptation import C, F
 from tests.adaptation import accuracy, assert_close, descended, toy_domains, toy_method, trained
 from tests.states import assert_equal
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from gjax import methods
-from gjax.methods.base import OPTIMIZER_DEFAULTS, DataInfo, build_optimizer, learning_rate_schedule
+from gjax.methods.core.contract import DataInfo
+from gjax.methods.core.optimisers import OPTIMIZER_DEFAULTS, build_optimizer, learning_rate_schedule
 
 INFO = DataInfo(num_classes=10, num_examples=1000, steps_per_epoch=10, num_steps=200, image_shape=(32, 32, 3))
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from gjax import attacks, methods
+from gjax.evaluators.robust import Evaluation
 from gjax.losses import cross_entropy, kl_divergence
-from gjax.methods.base import DataInfo
-from gjax.methods.classifier import PLAYER, Evaluation
+from gjax.methods.core.classifier import PLAYER
+from gjax.methods.core.contract import DataInfo
 
 INFO = DataInfo(num_classes=3, num_examples=12, steps_per_epoch=2, num_steps=10)
 RNG = np.random.default_rng(0)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from gjax import masks, methods
-from gjax.methods.base import DataInfo
-from gjax.methods.early_bird import penalise_scales
+from gjax.methods.baselines.early_bird import penalise_scales
+from gjax.methods.core.contract import DataInfo
 from tests.states import assert_equal, batch_of
 
 INFO = DataInfo(num_classes=2, num_examples=16, steps_per_epoch=2, num_steps=20, image_shape=(8, 8, 1))

@@ -13,15 +13,16 @@ import pytest
 
 from gjax import data, losses, methods, metrics
 from gjax.attacks.linear_flow import gaussian_nll, maximum_likelihood, robust_covariance, trade_off, universal_increase
-from gjax.methods.base import DataInfo, build_optimizer
+from gjax.evaluators.likelihood import LikelihoodScores, code_bits
+from gjax.methods.core.contract import DataInfo
+from gjax.methods.core.optimisers import build_optimizer
 from gjax.methods.flow_robustness import PLAYER, FlowRobustness, LikelihoodEvaluation
 from gjax.nets.linear_flow import LinearFlow
+from gjax.study import plots
+from gjax.study import reproduce as studies
 from gjax.train import config as configs
-from gjax.train import plots
-from gjax.train import study as studies
-from gjax.train.likelihoods import LikelihoodScores, code_bits
-from gjax.train.logging import write_json
 from gjax.train.run import Run
+from gjax.train.store.files import write_json
 from tests.adaptation import assert_close, descended
 
 SHAPE = (2, 2, 1)

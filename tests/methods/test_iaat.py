@@ -11,10 +11,11 @@ import optax
 import pytest
 
 from gjax import attacks
+from gjax.evaluators.robust import Evaluation
 from gjax.losses import cross_entropy
-from gjax.methods.adversarial_training import AdversarialTraining
-from gjax.methods.base import DataInfo
-from gjax.methods.classifier import PLAYER, Evaluation
+from gjax.methods.baselines.adversarial_training import AdversarialTraining
+from gjax.methods.core.classifier import PLAYER
+from gjax.methods.core.contract import DataInfo
 from gjax.methods.iaat import IAAT, attack_step_size, select_radius
 from gjax.nets.layers import BatchNorm
 

@@ -8,7 +8,7 @@ import pytest
 
 from gjax import masks, methods
 from gjax.methods import lottery_tickets
-from gjax.methods.base import DataInfo
+from gjax.methods.core.contract import DataInfo
 from tests.states import assert_equal, batch_of
 
 INFO = DataInfo(num_classes=2, num_examples=16, steps_per_epoch=2, num_steps=10, image_shape=(8, 8, 1))

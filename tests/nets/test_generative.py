@@ -9,7 +9,7 @@ import pytest
 from jax import lax
 
 from gjax import nets
-from gjax.nets.convolutions import conv_transpose2d
+from gjax.nets.cpu.convolutions import conv_transpose2d
 
 SMALL = {
     'mlp': {'widths': (8,)},

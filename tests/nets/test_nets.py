@@ -8,8 +8,8 @@ import pytest
 from jax import lax
 
 from gjax import nets
-from gjax.nets import winograd
-from gjax.nets.convolutions import _plain, conv2d
+from gjax.nets.cpu import winograd
+from gjax.nets.cpu.convolutions import _plain, conv2d
 from gjax.nets.layers import max_pool
 
 

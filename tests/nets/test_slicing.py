@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gjax import masks, nets
-from gjax.nets.channels import narrowed
+from gjax.nets.channel_groups import narrowed
 
 SHAPE, LATENT = (16, 24, 3), 5
 CLASSIFIERS = {

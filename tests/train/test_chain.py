@@ -11,10 +11,10 @@ from gjax import masks
 from gjax.train import config as configs
 from gjax.train import loop
 from gjax.train.chain import Chain
-from gjax.train.checkpoint import Checkpointer, to_arrays
 from gjax.train.errors import RunError
 from gjax.train.loop import evaluate_run, train_and_evaluate
-from gjax.train.tickets import load_ticket
+from gjax.train.store.checkpoint import Checkpointer, to_arrays
+from gjax.train.store.tickets import load_ticket
 from tests.contract.cases import tiny_config
 
 STAGES = ('dense', 'round01', 'round01_random', 'gan_dense', 'gan_ticket', 'gan_reinit', 'gan_random')

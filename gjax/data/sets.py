@@ -1,0 +1,131 @@
+"""The data sets that a config names: one source or several, a target, unseen ones; by name, of one form."""
+
+from gjax.data import sources
+from gjax.data.convert import converted, subset, with_validation
+from gjax.data.dataset import DataError, Dataset
+from gjax.data.embedded import EMBEDDED
+
+SOURCE, TARGET = 'source', 'target'
+
+
+def find(
+    name: str, data_dir: str | None = None, image_size: int = 0, channels: int = 0, *, key: str = 'data.name'
+) -> Dataset:
+    """The data set `name`; folders and TFDS sets are decoded when read.
+
+    Args:
+      name: an embedded set (digits, mnist5k, mnistm5k, syndigits), 'npz:PATH', 'folder:PATH', or a TFDS name.
+      data_dir: where prepared TFDS sets lie; default TFDS_DATA_DIR.
+      image_size: side to which images are resized; 0 keeps them.
+      channels: 3 repeats grey images, 1 takes the luma of coloured ones; 0 keeps them.
+      key: the config key that has the name, for messages.
+
+    Raises:
+      DataError: unknown name, missing or malformed data; one line that says what to do.
+    """
+    return converted(_find(name, data_dir, image_size, key), image_size, channels)
+
+
+def _find(name: str, data_dir: str | None, image_size: int, key: str) -> Dataset:
+    if name in EMBEDDED:
+        return EMBEDDED[name]()
+    kind, _, path = name.partition(':')
+    if kind == 'npz' and path:
+        return sources.npz(path, key)
+    if kind == 'folder' and path:
+        return sources.folder(path, image_size, key)
+    if sources.is_tfds(name, data_dir):
+        return sources.tfds(name, data_dir, image_size, key)
+    hint = sources.nearest(name, [*EMBEDDED, *sources.OWN, *sources.tfds_names()])
+    raise DataError(f'{key} is {name!r}{hint}; allowed: {", ".join(EMBEDDED)}, npz:PATH, folder:PATH or a TFDS name')
+
+
+def load(name: str, data_dir: str | None = None, image_size: int = 0, channels: int = 0) -> Dataset:
+    """`find`, with all splits decoded into memory."""
+    return find(name, data_dir, image_size, channels).load()
+
+
+def short_name(name: str) -> str:
+    """How metrics call a set of data.sources or data.unseen: 'mnist5k', the file's or folder's name, 'office31_amazon'."""
+    kind, colon, path = name.partition(':')
+    if not colon:
+        return name.replace('/', '_')
+    last = path.rstrip('/').rsplit('/', 1)[-1]
+    return last.removesuffix('.npz') if kind == 'npz' else last
+
+
+def set_names(section) -> tuple[tuple[str, ...], str, tuple[str, ...]]:
+    """(sources, target, unseen): how a run calls the sets of a config's section `data`.
+
+    Raises:
+      DataError: two sets of one name.
+    """
+    several = tuple(section.get('sources', ()))
+    own = tuple(short_name(name) for name in several) or (SOURCE,)
+    target = TARGET if section.get('target', '') else ''
+    unseen = tuple(short_name(name) for name in section.get('unseen', ()))
+    every = (*own, *([target] if target else []), *unseen)
+    twice = sorted({name for name in every if every.count(name) > 1})
+    if twice:
+        raise DataError(
+            f'data.sources, data.target and data.unseen have two sets called {twice[0]!r}; allowed: each name once'
+        )
+    return own, target, unseen
+
+
+def from_config(section, seed: int = 0) -> Dataset:
+    """The (first) source of a config's section `data`; seed: draws the examples, where not all are asked for."""
+    return next(iter(open_sets(section, seed, sources_only=True).values()))
+
+
+def open_sets(section, seed: int = 0, *, sources_only: bool = False) -> dict[str, Dataset]:
+    """All sets of a config's section `data`, by the names of `set_names`; images and classes are those of the first.
+
+    Args:
+      section: a mapping; keys that older run directories lack are at their defaults.
+      seed: draws the examples, where not all are asked for, and those held out for validation.
+      sources_only: leaves out the target and the unseen sets.
+
+    Raises:
+      DataError: as `find`, in the words of the key that names the set; other classes or another image shape.
+    """
+    (own, target, unseen), several = set_names(section), section.get('sources', ())
+    asked = [
+        (short, 'data.sources' if several else 'data.name', name, section.get('examples', 0), 'data.examples')
+        for short, name in zip(own, several or (section['name'],), strict=True)
+    ]
+    if target and not sources_only:
+        asked.append((target, 'data.target', section['target'], section['target_examples'], 'data.target_examples'))
+    if not sources_only:
+        names = section.get('unseen', ())
+        asked += [(short, 'data.unseen', name, 0, '') for short, name in zip(unseen, names, strict=True)]
+    found: dict[str, Dataset] = {}
+    for short, key, name, count, count_key in asked:
+        opened = find(name, section['dir'] or None, section['image_size'], section.get('channels', 0), key=key)
+        if found:
+            check_alike(opened, next(iter(found.values())), key)
+        if key != 'data.unseen':
+            opened = with_validation(opened, section.get('validation', 0.0), seed)
+            opened = subset(opened, count, seed, count_key)
+        found[short] = opened
+    return found
+
+
+def check_alike(other: Dataset, first: Dataset, key: str) -> None:
+    """DataError, in the words of `key`, unless a set has the classes and the form of the first one."""
+    if other.num_classes != first.num_classes:
+        raise DataError(f'{key} has {other.num_classes} classes; allowed: {first.num_classes}, as data.name has')
+    if other.class_names and first.class_names and other.class_names != first.class_names:
+        pairs = zip(other.class_names, first.class_names, strict=True)
+        k = next(i for i, pair in enumerate(pairs) if pair[0] != pair[1])
+        raise DataError(
+            f'class {k} of {key} is {other.class_names[k]!r}; allowed: {first.class_names[k]!r}, as in data.name'
+        )
+    if other.image_shape != first.image_shape:
+        raise DataError(
+            f'{key} has images of {other.image_shape}; allowed: {first.image_shape}, as data.name has: set '
+            'data.image_size, data.channels'
+        )
+    if {name: field.kind for name, field in other.fields.items()} != {name: f.kind for name, f in first.fields.items()}:
+        kinds = [', '.join(field.kind for field in of.fields.values()) for of in (other, first)]
+        raise DataError(f'{key} has {kinds[0]}; allowed: {kinds[1]}, as data.name has')

@@ -1,0 +1,32 @@
+"""Deep CORAL (Sun & Saenko 2016, arXiv:1607.01719): the covariances of both domains' logits matched."""
+
+import dataclasses
+
+from gjax.losses import coral
+from gjax.methods.core.adaptation import Aligned, C
+from gjax.methods.core.checks import positive
+
+LAYERS = ('logits', 'embedding')
+
+
+@dataclasses.dataclass(frozen=True)
+class CORAL(Aligned):
+    """CE(C(F(s)), y) + weight CORAL(layer(s), layer(t)) (Eq. 5). layer: 'logits' (the paper) or 'embedding' (DomainBed)."""
+
+    weight: float = 1.0
+    layer: str = 'logits'
+
+    def __post_init__(self):
+        super().__post_init__()
+        positive('method.weight', self.weight)
+        if self.layer not in LAYERS:
+            raise ValueError(f'method.layer is {self.layer!r}; allowed: {", ".join(LAYERS)}')
+
+    def alignment(self, state, params, source, target):
+        if self.layer == 'logits':
+            source, target = (self.classify(params[C], x) for x in (source, target))
+        distance = coral(source, target)
+        return self.weight * distance, {'coral': distance}
+
+
+METHOD = CORAL

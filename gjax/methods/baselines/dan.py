@@ -1,0 +1,26 @@
+"""Deep adaptation network (Long et al. 2015, arXiv:1502.02791): embeddings and logits matched by multi-kernel MMD."""
+
+import dataclasses
+
+from gjax.losses import multi_kernel_mmd
+from gjax.methods.core.adaptation import Aligned, C
+from gjax.methods.core.checks import positive
+
+
+@dataclasses.dataclass(frozen=True)
+class DAN(Aligned):
+    """CE(C(F(s)), y) + weight sum over layers of MMD_k^2(layer(s), layer(t)) (Eq. 5), the layers F's and C's outputs."""
+
+    weight: float = 1.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        positive('method.weight', self.weight)
+
+    def alignment(self, state, params, source, target):
+        layers = {'embedding': (source, target), 'logits': tuple(self.classify(params[C], x) for x in (source, target))}
+        distances = {f'mmd_{name}': multi_kernel_mmd(*pair) for name, pair in layers.items()}
+        return self.weight * sum(distances.values()), distances
+
+
+METHOD = DAN

@@ -1,0 +1,1 @@
+"""What all methods share: state, contract, optimisers, players, checks, and the grounds they stand on."""

@@ -1,0 +1,96 @@
+"""What is measured and drawn of two domains: the linear classifier of domains, snapshots, the study's figures."""
+
+import json
+
+import numpy as np
+import pytest
+
+from gjax.metrics import told_apart
+from gjax.train import config as configs
+from gjax.train.loop import train_and_evaluate
+from gjax.train.store.files import read_arrays
+from gjax.train.store.records import read_metrics
+
+RNG = np.random.default_rng(0)
+TINY = {
+    'data.name': 'digits',
+    'data.target': 'digits',
+    'data.examples': 64,
+    'data.target_examples': 48,
+    'train.total_steps': 4,
+    'train.eval_every_steps': 2,
+    'train.steps_per_call': 2,
+    'train.batch_size': 16,
+    'net.widths': (4, 8),
+    'net.generator_width': 4,
+    'net.discriminator_width': 4,
+    'net.noise': 8,
+    'evaluation.probe_examples': 60,
+    'evaluation.pictures': 40,
+}
+
+
+def _parts(shift, counts=(300, 200)):
+    return [RNG.normal(size=(count, 3)) + shift * i for i, count in enumerate(counts)]
+
+
+@pytest.mark.parametrize(('shift', 'accuracy', 'slack'), [(0.0, 0.5, 0.08), (20.0, 1.0, 0.0)])
+def test_domains_told_apart(shift, accuracy, slack):
+    """Not at all, or always, however many examples of each there are."""
+    found = told_apart(_parts(shift), _parts(shift, (100, 900)))
+    assert abs(found['domain_accuracy'] - accuracy) <= slack
+    assert found['proxy_a_distance'] == pytest.approx(4 * found['domain_accuracy'] - 2)
+
+
+def test_domains_are_equally_many():
+    """A domain ten times as large does not make 'always that one' right more than half of the time."""
+    same = [np.zeros((500, 2)), np.zeros((50, 2))]
+    assert told_apart(same, same)['domain_accuracy'] == 0.5
+
+
+@pytest.fixture(scope='module')
+def runs(tmp_path_factory):
+    """{run of the study: [directory]} of two runs of four steps."""
+    root, found = tmp_path_factory.mktemp('domains'), {}
+    for method in ('source_only', 'generate_to_adapt'):
+        config = configs.load(f'generate_to_adapt/digits.py:{method},mnist5k_to_digits', TINY)
+        train_and_evaluate(config, root / method)
+        found[f'{method}/mnist5k_to_digits'] = {0: root / method}
+    return found
+
+
+def test_a_run_says_how_far_the_domains_met(runs):
+    for seeds in runs.values():
+        metrics = json.loads((seeds[0] / 'results.json').read_text())['metrics']
+        assert 0 <= metrics['domain_accuracy'] <= 1
+        assert metrics['proxy_a_distance'] == pytest.approx(4 * metrics['domain_accuracy'] - 2)
+        shown = read_arrays(seeds[0] / 'images.npz')
+        for domain in ('source', 'target'):
+            assert len(shown[f'{domain}_embedding']) == len(shown[f'{domain}_label']) == len(shown[f'{domain}_prediction'])
+    for seeds in runs.values():  # and at every evaluation, as at the end
+        lines = [line for line in read_metrics(seeds[0] / 'metrics.jsonl') if 'test/target_accuracy' in line]
+        assert [line['step'] for line in lines] == [2, 4]
+        metrics = json.loads((seeds[0] / 'results.json').read_text())['metrics']
+        names = [name for name in metrics if '_class_' in name]
+        assert len(names) == 11
+        for name in ('domain_accuracy', 'proxy_a_distance', *names):
+            assert lines[-1][f'test/{name}'] == metrics[name]
+            assert f'test/{name}' in lines[0]
+    snapshots = sorted((runs['generate_to_adapt/mnist5k_to_digits'][0] / 'snapshots').glob('*.npz'))
+    assert [int(path.stem) for path in snapshots] == [2, 4]
+    arrays = read_arrays(snapshots[0])
+    for domain in ('source', 'target'):
+        assert arrays[f'{domain}_images'].shape == arrays[f'{domain}_generated'].shape == (16, 16, 16, 1)
+        assert arrays[f'{domain}_generated'].dtype == np.uint8
+        assert arrays[f'{domain}_generated'].std() > 0
+
+
+def test_the_studys_figures_and_rows(runs):
+    study = configs.load_module(configs.experiments_dir() / 'generate_to_adapt' / 'study.py')
+    drawn = study.figures(runs)
+    names = ('accuracy', 'embeddings', 'generated')
+    assert set(drawn) == {f'mnist5k_to_digits_{name}.png' for name in names}
+    assert all(figure.axes for figure in drawn.values())
+    rows = study.derive(runs)
+    for row in rows.values():
+        assert row[0]['mnist5k_to_digits'] == row[0]['target_accuracy']
