@@ -9,7 +9,7 @@ from pathlib import Path
 
 DESCRIPTION = 'gjax: ten papers on generative models, robustness and domain adaptation, on one JAX engine.'
 EPILOG = """first steps:
-  gjax reproduce iaat --seeds=0                 run a paper's mini study and print its table
+  gjax reproduce iaat                           run a paper's mini study and judge its claims
   gjax list                                     what there is: methods, configs, data sets, networks
   gjax train --config=experiments/iaat/digits.py:iaat --workdir=runs/iaat --config.method.beta=0.2
   gjax eval --workdir=runs/iaat --config.evaluation.steps=100
@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     study = commands.add_parser('reproduce', help="run a paper's study and judge its claims")
     study.add_argument('name', metavar='NAME', help='a paper, e.g. iaat')
     study.add_argument('--scale', default='mini', help="mini (minutes on a laptop) or paper (the paper's own setting)")
-    study.add_argument('--seeds', default='0', metavar='0,1,2', help='comma-separated seeds (default 0)')
+    study.add_argument('--seeds', metavar='0,1,2', help="comma-separated seeds (default: the study's own, three or five)")
     study.add_argument('--workdir', metavar='DIR', help='default runs/NAME-SCALE')
     study.add_argument(
         '--set', nargs='+', action='extend', default=[], metavar='config.KEY=VALUE', help='override a key of every run'
@@ -138,6 +138,56 @@ def _steps(text: str | None) -> tuple[int, int] | tuple[()]:
     return int(first), int(last)
 
 
+def _report(arguments) -> None:
+    from gjax.study.report import report
+
+    metrics = tuple(name.strip() for name in (arguments.metrics or '').split(',') if name.strip())
+    print(report(arguments.runs, arguments.out, metrics))
+
+
+def _seeds(text: str | None) -> list[int] | None:
+    """Seeds from '0,1,2'; None, the study's own, where none are asked for."""
+    from gjax.train.errors import RunError
+
+    if text is None:
+        return None
+    try:
+        seeds = [int(seed) for seed in text.split(',')]
+    except ValueError:
+        raise RunError(f'--seeds is {text!r}; allowed: comma-separated integers') from None
+    if len(set(seeds)) < len(seeds):
+        raise RunError(f'--seeds is {text!r}; allowed: each seed once')
+    return seeds
+
+
+def _reproduce(arguments, overrides) -> None:
+    from gjax.study.reproduce import reproduce
+    from gjax.train import processes
+    from gjax.train.errors import RunError
+
+    if processes.launched():
+        raise RunError('gjax reproduce starts its runs itself; under a launcher of several processes use gjax train')
+    seeds = _seeds(arguments.seeds)
+    pairs = [word.removeprefix('config.').partition('=') for word in arguments.set]
+    if any(not equals for _, equals, _ in pairs):
+        raise RunError(f'--set is {" ".join(arguments.set)!r}; allowed: config.KEY=VALUE')
+    summary = reproduce(
+        arguments.name,
+        scale=arguments.scale,
+        seeds=seeds,
+        workdir=arguments.workdir,
+        overrides={key: value for key, _, value in pairs} | overrides,
+        extras=arguments.extras,
+        jobs=_jobs(arguments.jobs),
+        update_readme=arguments.update_readme,
+    )
+    print(summary['table'])
+    for path in sorted(summary['figures'].values()):
+        print(f'figure: {path}')
+    if summary['complete']:
+        print(f'reproduce {arguments.name} is complete: nothing to do', file=sys.stderr)
+
+
 def _run(arguments, overrides) -> None:
     from gjax.train.store.cache import keep_compiled
 
@@ -167,10 +217,7 @@ def _run(arguments, overrides) -> None:
             if arguments.out:
                 files.write_json(Path(arguments.out), results)
     elif arguments.command == 'report':
-        from gjax.study.report import report
-
-        metrics = tuple(name.strip() for name in (arguments.metrics or '').split(',') if name.strip())
-        print(report(arguments.runs, arguments.out, metrics))
+        _report(arguments)
     elif arguments.command == 'prepare':
         from gjax.data import builders
 
@@ -193,37 +240,7 @@ def _run(arguments, overrides) -> None:
         if done:
             print(f'all {len(jobs)} runs are complete: nothing to do', file=sys.stderr)
     else:
-        from gjax.study.reproduce import reproduce
-        from gjax.train import processes
-        from gjax.train.errors import RunError
-
-        if processes.launched():
-            raise RunError('gjax reproduce starts its runs itself; under a launcher of several processes use gjax train')
-
-        try:
-            seeds = [int(seed) for seed in arguments.seeds.split(',')]
-        except ValueError:
-            raise RunError(f'--seeds is {arguments.seeds!r}; allowed: comma-separated integers') from None
-        if len(set(seeds)) < len(seeds):
-            raise RunError(f'--seeds is {arguments.seeds!r}; allowed: each seed once')
-        pairs = [word.removeprefix('config.').partition('=') for word in arguments.set]
-        if any(not equals for _, equals, _ in pairs):
-            raise RunError(f'--set is {" ".join(arguments.set)!r}; allowed: config.KEY=VALUE')
-        summary = reproduce(
-            arguments.name,
-            scale=arguments.scale,
-            seeds=seeds,
-            workdir=arguments.workdir,
-            overrides={key: value for key, _, value in pairs} | overrides,
-            extras=arguments.extras,
-            jobs=_jobs(arguments.jobs),
-            update_readme=arguments.update_readme,
-        )
-        print(summary['table'])
-        for path in sorted(summary['figures'].values()):
-            print(f'figure: {path}')
-        if summary['complete']:
-            print(f'reproduce {arguments.name} is complete: nothing to do', file=sys.stderr)
+        _reproduce(arguments, overrides)
 
 
 def _failed(code: int = 1) -> int:

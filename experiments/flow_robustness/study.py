@@ -8,10 +8,13 @@ from gjax import data
 from gjax.attacks import linear_flow
 from gjax.losses import bits_per_dim
 from gjax.study import plots
-from gjax.study.claims import Claim, Run, Study
+from gjax.study.claims import Claim, Column, Study, Variant
 from gjax.study.reproduce import collect
+from gjax.train.config import load_module, sibling
 from gjax.train.store.files import read_arrays, read_json
 from gjax.train.store.records import read_metrics
+
+paper_plots = load_module(sibling(__file__, 'figures.py'))
 
 TRAININGS = ('clean', 'adversarial', 'hybrid')
 NETS = ('glow', 'realnvp')
@@ -25,6 +28,13 @@ ROWS = tuple(f'{net}_{training}' for net in NETS for training in TRAININGS)
 ON_TEXTURES = tuple(
     f'{net}_{training}_{TEXTURES}' for net, training in (('glow', 'clean'), ('glow', 'hybrid'), ('realnvp', 'clean'))
 )
+
+
+def named(run):
+    """How figures call a run: 'GLOW, hybrid', 'linear flow, adversarial 0.1'."""
+    net, _, training = run.partition('_')
+    known = {'glow': 'GLOW', 'realnvp': 'RealNVP', 'linear': 'linear flow'}
+    return f'{known[net]}, {training.replace("_", " ")}'
 
 
 def derive(directories):
@@ -86,25 +96,29 @@ def _linear(directories):
     dataset = data.from_config(config['data'], config['seed'])
     images = [np.asarray(split.read(np.arange(len(split))).images) for split in (dataset.train, dataset.test)]
     line = theory(*images, LINEAR_EPS * np.array([0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1, 1.5, 2]), LINEAR_EPS)
-    return plots.trade_off(line, points)
+    return paper_plots.trade_off(line, {named(run): values for run, values in points.items()})
 
 
 def figures(directories):
     """Bits per dimension against eps and over training of all runs; of each network's clean and hybrid flow, and those on
     textures, the images before and after the attacks, samples, and histograms.
     """
-    results = {run: list(seeds.values()) for run, seeds in collect(directories).items() if run in ROWS}
-    lines = {run: [read_metrics(d / 'metrics.jsonl') for d in directories[run].values()] for run in results}
+    results = {named(run): list(seeds.values()) for run, seeds in collect(directories).items() if run in ROWS}
+    lines = {
+        named(run): [read_metrics(d / 'metrics.jsonl') for d in seeds.values()]
+        for run, seeds in directories.items()
+        if run in ROWS
+    }
     drawn = {
-        'bits_against_eps.png': plots.bits_against_eps(results),
+        'bits_against_eps.png': paper_plots.bits_against_eps(results),
         'training_curves.png': plots.training_curves(lines, ('bits_per_dim', 'attacked_bits_per_dim')),
     }
     if all(run in directories for run in LINEAR):
         drawn['linear_trade_off.png'] = _linear(directories)
     for run in [run for run in ROWS + ON_TEXTURES if run in directories and run.split('_')[1] in ('clean', 'hybrid')]:
         arrays = read_arrays(next(iter(directories[run].values())) / 'images.npz')
-        drawn[f'{run}_images.png'] = plots.attacked_images(arrays)
-        drawn[f'{run}_histogram.png'] = plots.bits_histogram(arrays)
+        drawn[f'{run}_images.png'] = paper_plots.attacked_images(arrays)
+        drawn[f'{run}_histogram.png'] = paper_plots.bits_histogram(arrays)
     return drawn
 
 
@@ -126,15 +140,17 @@ def note(config):
 
 
 def _nonlinear(file):
-    return [Run(f'{net}_{training}', f'{file}:{training},{net}') for net in NETS for training in TRAININGS]
+    return [Variant(f'{net}_{training}', f'{file}:{training},{net}') for net in NETS for training in TRAININGS]
 
 
 def _mini(file):
-    runs = _nonlinear(file)
-    runs += [Run(run, f'{file}:{training},{net},mnistm5k') for run in ON_TEXTURES for net, training, _ in [run.split('_')]]
+    found = _nonlinear(file)
+    for run in ON_TEXTURES:
+        net, training, _ = run.split('_')
+        found.append(Variant(run, f'{file}:{training},{net},mnistm5k'))
     shared = {'method.attack_norm': 'l2', 'evaluation.norm': 'l2', 'evaluation.eps': LINEAR_EPS}
     shared |= {'evaluation.curve': (), 'evaluation.ood': ()}
-    return [*runs, *(Run(run, f'{file}:adversarial,linear_flow', shared | own) for run, own in LINEAR.items())]
+    return [*found, *(Variant(run, f'{file}:adversarial,linear_flow', shared | own) for run, own in LINEAR.items())]
 
 
 def _claims():
@@ -146,6 +162,7 @@ def _claims():
         claims += [
             Claim(
                 name=f'{net}_attack',
+                id='flow-3',
                 sentence=f'{title}: an attack adds more than five times the bits that noise of its radius adds: by so many',
                 metric='attack_minus_5_noise',
                 run=f'{net}_clean',
@@ -154,6 +171,7 @@ def _claims():
             ),
             Claim(
                 name=f'{net}_foreign',
+                id='flow-3',
                 sentence=f'{title}: images of other sets become likelier than the median test image: share of them',
                 metric='others_made_likely',
                 run=f'{net}_clean',
@@ -165,6 +183,7 @@ def _claims():
         claims += [
             Claim(
                 name=f'{net}_hybrid',
+                id='flow-4',
                 sentence=f'{title}: hybrid training cuts what the attack adds: share that is left of it',
                 metric='increase_left',
                 run=f'{net}_hybrid',
@@ -173,6 +192,7 @@ def _claims():
             ),
             Claim(
                 name=f'{net}_finite',
+                id='flow-4',
                 sentence=f'{title}: and no likelihood fails under attack: share that is not finite',
                 metric='attacked_bits_per_dim_non_finite',
                 run=f'{net}_hybrid',
@@ -182,6 +202,7 @@ def _claims():
             ),
             Claim(
                 name=f'{net}_cost',
+                id='flow-4',
                 sentence=f'{title}: at a small cost: bits of clean images over those of clean training, minus 1',
                 metric='clean_cost',
                 run=f'{net}_hybrid',
@@ -190,6 +211,7 @@ def _claims():
             ),
             Claim(
                 name=f'{net}_adversarial',
+                id='flow-4',
                 sentence=f'{title}: adversarial training alone costs more than hybrid training: bits per dimension',
                 metric='bits_per_dim',
                 run=f'{net}_adversarial',
@@ -202,29 +224,66 @@ def _claims():
     return claims
 
 
+# Rows that were attacked otherwise, or whose other sets are others, have tables of their own.
+BITS = 'How many bits per dimension do test images take, clean, under noise and under attack?'
+COST = 'What does training against attacks cost, and what does it leave of the attack (%)?'
+TOLD = "Are digits and uniform noise told from MNIST's digits (AUROC, %)?"
+TOLD_ON_TEXTURES = 'Are syndigits and mnist5k told from digits on textures (AUROC, %)?'
+LIKELY = "Which share of digits and uniform noise is likelier than the median of MNIST's digits (%)?"
+LIKELY_ON_TEXTURES = 'Which share of other digits is likelier than the median of digits on textures (%)?'
+LINEAR_BITS = 'The same bits per dimension of linear flows, attacked in l2'
+LINEAR_COST = 'The same cost and rest of linear flows, attacked in l2 (%)'
+_BITS = {
+    'bits_per_dim': Column('clean', 1, 2),
+    'noise_bits_per_dim': Column('under noise', 1, 2),
+    'attacked_bits_per_dim': Column('attacked', 1, 2),
+}
+_COST = {
+    'clean_cost': Column('more clean bits'),
+    'increase_left': Column('left of what the attack adds'),
+    'attacked_bits_per_dim_non_finite': Column('attacked, not finite'),
+}
+_TOLD = {
+    'ood_auroc': Column('by bits'),
+    'attacked_ood_auroc': Column('by bits, attacked'),
+    'attacked_ood_auroc_typicality': Column('by typicality, attacked'),
+    'attacked_ood_auroc_complexity': Column('by complexity, attacked'),
+}
+
 STUDY = Study(
     name='flow_robustness',
-    runs={'mini': _mini('digits.py'), 'paper': _nonlinear('paper.py')},
+    title='Adversarial robustness of flows',
+    headline='glow_hybrid',
+    variants={'mini': _mini('digits.py'), 'paper': _nonlinear('paper.py')},
     rows=(*ROWS, *ON_TEXTURES, *LINEAR),
     claims=_claims(),
-    columns={
-        'bits_per_dim': 'bits per dimension',
-        'noise_bits_per_dim': 'under noise',
-        'attacked_bits_per_dim': 'attacked',
-        'attacked_bits_per_dim_non_finite': 'not finite (%)',
-        'clean_cost': 'clean cost (%)',
-        'increase_left': 'attack adds / clean training (%)',
-        'ood_auroc': 'AUROC of other sets (%)',
-        'attacked_ood_auroc': 'attacked',
-        'attacked_ood_auroc_typicality': 'by typicality',
-        'attacked_ood_auroc_complexity': 'by complexity',
-        'ood_below_median': 'below the median (%)',
-        'attacked_ood_below_median': 'attacked',
-        **{
-            f'{kind}ood_below_median_{name}': f'{name} below the median (%)' if not kind else 'attacked'
-            for name in ('syndigits', 'mnist5k')
-            for kind in ('', 'attacked_')
+    tables={
+        BITS: _BITS,
+        COST: _COST,
+        TOLD: _TOLD,
+        TOLD_ON_TEXTURES: _TOLD,
+        LIKELY: {
+            'ood_below_median': Column('before the attack'),
+            'attacked_ood_below_median': Column('attacked'),
         },
+        LIKELY_ON_TEXTURES: {
+            'ood_below_median_syndigits': Column('syndigits'),
+            'attacked_ood_below_median_syndigits': Column('syndigits, attacked'),
+            'ood_below_median_mnist5k': Column('mnist5k'),
+            'attacked_ood_below_median_mnist5k': Column('mnist5k, attacked'),
+        },
+        LINEAR_BITS: _BITS,
+        LINEAR_COST: _COST,
+    },
+    only={
+        BITS: (*ROWS, *ON_TEXTURES),
+        COST: (*ROWS, *ON_TEXTURES),
+        TOLD: ROWS,
+        TOLD_ON_TEXTURES: ON_TEXTURES,
+        LIKELY: ROWS,
+        LIKELY_ON_TEXTURES: ON_TEXTURES,
+        LINEAR_BITS: tuple(LINEAR),
+        LINEAR_COST: tuple(LINEAR),
     },
     derive=derive,
     figures=figures,

@@ -3,10 +3,13 @@
 from gjax import data
 from gjax.metrics import spearman
 from gjax.study import plots
-from gjax.study.claims import Claim, Run, Study
+from gjax.study.claims import Claim, Column, Study, Variant
 from gjax.study.reproduce import collect
+from gjax.train.config import load_module, sibling
 from gjax.train.store.files import read_arrays, read_json
 from gjax.train.store.records import read_metrics
+
+paper_plots = load_module(sibling(__file__, 'figures.py'))
 
 METHODS = ('supervised', 'adversarial_training', 'trades', 'interpolated_adversarial_training', 'iaat')
 
@@ -27,39 +30,42 @@ def derive(directories):
 
 def figures(directories):
     """Curves and accuracy against eps of the methods, the frontier of all runs, radii of the first IAAT run."""
-    results = {run: list(seeds.values()) for run, seeds in collect(directories).items()}
-    methods = [run for run in directories if run in METHODS]
-    lines = {run: [read_metrics(d / 'metrics.jsonl') for d in directories[run].values()] for run in methods}
+    results = {run.replace('_', ' '): list(seeds.values()) for run, seeds in collect(directories).items()}
+    methods = {run: run.replace('_', ' ') for run in directories if run in METHODS}
+    lines = {name: [read_metrics(d / 'metrics.jsonl') for d in directories[run].values()] for run, name in methods.items()}
     first = next(iter(directories['iaat'].values()))
     config = read_json(first / 'config.json')
     eps = config['evaluation']['eps']
     radius = read_arrays(first / 'examples.npz')['radius']
-    chosen = plots.extremes(radius, 24)
+    chosen = paper_plots.extremes(radius, 24)
     shown = data.from_config(config['data'], config['seed']).train.read(chosen)
     return {
         'training_curves.png': plots.training_curves(lines),
-        'accuracy_against_eps.png': plots.accuracy_against_eps({run: results[run] for run in methods}, eps),
+        'accuracy_against_eps.png': paper_plots.accuracy_against_eps(
+            {name: results[name] for name in methods.values()}, eps
+        ),
         'frontier.png': plots.frontier(results),
-        'radius_histogram.png': plots.radius_histogram(lines['iaat'][0], eps),
-        'radius_contact_sheet.png': plots.radius_contact_sheet(shown.images, shown.labels, radius[chosen]),
+        'radius_histogram.png': paper_plots.radius_histogram(lines['iaat'][0], eps),
+        'radius_contact_sheet.png': paper_plots.radius_contact_sheet(shown.images, shown.labels, radius[chosen]),
     }
 
 
 def note(config):
     """How the table's numbers were measured."""
-    own = config['evaluation']
-    starts = 'one random start' if own['restarts'] == 1 else f'{own["restarts"]} restarts'
-    radius = f'{255 * own["eps"]:g}/255' if own['norm'] == 'linf' else f'{own["eps"]:g}'
+    test = config['evaluation']
+    starts = 'one random start' if test['restarts'] == 1 else f'{test["restarts"]} restarts'
+    radius = f'{255 * test["eps"]:g}/255' if test['norm'] == 'linf' else f'{test["eps"]:g}'
     return (
-        f'Test split, last step, no selection. Robust: worst of PGD-{own["steps"]} with {starts} at {own["norm"]} {radius}.'
+        f'Test split, last step, no selection. Robust: worst of PGD-{test["steps"]} with {starts} at {test["norm"]} '
+        f'{radius}.'
     )
 
 
-def _runs(file, ablations, uniform):
-    extras = [Run('mixup', f'{file}:mixup', extra=True)]
-    extras += [Run(name, f'{file}:adversarial_training', overrides, extra=True) for name, overrides in uniform.items()]
-    extras += [Run(f'iaat_{name}', f'{file}:iaat', overrides, extra=True) for name, overrides in ablations.items()]
-    return [*(Run(method, f'{file}:{method}') for method in METHODS), *extras]
+def _variants(file, ablations, uniform):
+    extras = [Variant('mixup', f'{file}:mixup', extra=True)]
+    extras += [Variant(name, f'{file}:adversarial_training', overrides, extra=True) for name, overrides in uniform.items()]
+    extras += [Variant(f'iaat_{name}', f'{file}:iaat', overrides, extra=True) for name, overrides in ablations.items()]
+    return [*(Variant(method, f'{file}:{method}') for method in METHODS), *extras]
 
 
 _UNIFORM = {
@@ -82,7 +88,13 @@ _MINI = {'mini': 'digits on photos, small network, 56/255, 30 epochs'}
 
 STUDY = Study(
     name='iaat',
-    runs={'mini': _runs('digits.py', _MINI_ABLATIONS, _UNIFORM), 'paper': _runs('cifar10.py', _PAPER_ABLATIONS, {})},
+    title='Instance-adaptive adversarial training',
+    headline='iaat_gains_clean',
+    seeds=(0, 1, 2, 3, 4),  # a run takes a minute or two
+    variants={
+        'mini': _variants('digits.py', _MINI_ABLATIONS, _UNIFORM),
+        'paper': _variants('cifar10.py', _PAPER_ABLATIONS, {}),
+    },
     claims=[
         Claim(
             'uniform_costs_clean',
@@ -93,6 +105,7 @@ STUDY = Study(
             at_least=0.03,
             paper=_NO_TABLE,
             deviation=_MINI,
+            id='iaat-1',
         ),
         Claim(
             'iaat_gains_clean',
@@ -103,6 +116,7 @@ STUDY = Study(
             at_least=0.015,
             paper=_NO_TABLE,
             deviation=_MINI,
+            id='iaat-2',
         ),
         Claim(
             'iaat_keeps_robust',
@@ -113,6 +127,7 @@ STUDY = Study(
             at_least=-0.02,
             paper=_NO_TABLE,
             deviation=_MINI,
+            id='iaat-3',
         ),
         Claim(
             'radii_spread',
@@ -141,12 +156,16 @@ STUDY = Study(
             paper='in words: radii follow visual ambiguity',
         ),
     ],
-    columns={
-        'clean_accuracy': 'clean accuracy (%)',
-        'robust_accuracy': 'robust accuracy (%)',
-        'mean_radius': 'mean radius (/255)',
-        'radius_p10': '10th percentile',
-        'radius_p90': '90th percentile',
+    tables={
+        'How accurate is each method, clean and under attack (%)?': {
+            'clean_accuracy': Column('clean accuracy'),
+            'robust_accuracy': Column('robust accuracy'),
+        },
+        'How large are the radii of training images (/255)?': {
+            'mean_radius': Column('mean', 255),
+            'radius_p10': Column('10th percentile', 255),
+            'radius_p90': Column('90th percentile', 255),
+        },
     },
     derive=derive,
     figures=figures,

@@ -8,15 +8,18 @@ import numpy as np
 
 from gjax import masks
 from gjax.study import plots
-from gjax.study.claims import Claim, Run, Study
+from gjax.study.claims import Claim, Column, Study, Variant
 from gjax.study.reproduce import collect
+from gjax.train.config import load_module, sibling
 from gjax.train.store.files import read_arrays, read_json
 from gjax.train.store.records import read_metrics
 from gjax.train.store.tickets import load_ticket
 
+paper_plots = load_module(sibling(__file__, 'figures.py'))
+
 # What must stay as the dense model's: a test loss, or the distance of samples to the data.
 SCORES = {'ae': 'loss', 'vae': 'loss', 'gan': 'frechet_distance'}
-CONTROLS = ('random', 'reinit', 'no_rewind', 'one_shot')
+CONTROLS = {'random': 'random mask', 'reinit': 'other weights', 'no_rewind': 'no rewinding', 'one_shot': 'one shot'}
 LOST = {'loss': 1.05, 'frechet_distance': 1.15}  # times the dense model's: above, a ticket has broken
 
 
@@ -32,10 +35,10 @@ def _controlled(metrics):
 
 def _relative(metrics, model):
     """A chain's scores as multiples of its dense model's, the lower the better, and the sparsity at which tickets break."""
-    score, own = SCORES[model], _controlled(metrics)
+    score, last = SCORES[model], _controlled(metrics)
     dense = metrics[f'dense/{score}']
-    found = {'sparsity': metrics[f'{own}/sparsity'], 'ticket': metrics[f'{own}/{score}'] / dense}
-    found |= _against({c: metrics[f'{own}_{c}/{score}'] / dense for c in CONTROLS}, found['ticket'])
+    found = {'sparsity': metrics[f'{last}/sparsity'], 'ticket': metrics[f'{last}/{score}'] / dense}
+    found |= _against({c: metrics[f'{last}_{c}/{score}'] / dense for c in CONTROLS}, found['ticket'])
     good = itertools.takewhile(lambda name: metrics[f'{name}/{score}'] <= LOST[score] * dense, _rounds(metrics))
     found['sparsest_good'] = max((metrics[f'{name}/sparsity'] for name in good), default=0.0)
     return found | (_transferred(metrics, 'gan', 'frechet_distance') if 'gan_ticket/frechet_distance' in metrics else {})
@@ -60,7 +63,7 @@ def _early_bird(folder, metrics):
     steps['early_bird'] = steps['dense'] - steps['search']
     flops = {name: metrics[f'{name}/step_flops'] * count for name, count in steps.items()}
     seconds = {name: read_json(folder / name / 'run.json')['train_seconds'] for name in steps}
-    total = {name: own['search'] + own['early_bird'] for name, own in (('flops', flops), ('seconds', seconds))}
+    total = {name: each['search'] + each['early_bird'] for name, each in (('flops', flops), ('seconds', seconds))}
     dense = metrics[f'dense/{score}']
     ticket = metrics[f'early_bird/{score}'] / dense
     stages = {'random': 'early_bird_random', 'reinit': 'early_bird_reinit', 'snip': 'snip', 'grasp': 'grasp'}
@@ -95,17 +98,17 @@ def figures(directories):
     results, drawn = collect(directories), {}
     for run in (run for run in results if run in SCORES):
         score, chains = SCORES[run], [r['metrics'] for r in results[run].values()]
-        names, own = ['dense', *_rounds(chains[0])], _controlled(chains[0])
+        names, last = ['dense', *_rounds(chains[0])], _controlled(chains[0])
         lines = {'ticket': [{1 - m[f'{name}/sparsity']: m[f'{name}/{score}'] for name in names} for m in chains]}
-        for control in CONTROLS:
-            stage = f'{own}_{control}'
-            lines[control] = [{1 - m[f'{stage}/sparsity']: m[f'{stage}/{score}']} for m in chains]
-        drawn[f'{run}_{score}.png'] = plots.against_remaining(lines, score.replace('_', ' '))
+        for control, name in CONTROLS.items():
+            stage = f'{last}_{control}'
+            lines[name] = [{1 - m[f'{stage}/sparsity']: m[f'{stage}/{score}']} for m in chains]
+        drawn[f'{run}_{score}.png'] = paper_plots.against_remaining(lines, score.replace('_', ' '))
         layers = {}
         for folder in directories[run].values():
-            for name, value in masks.sparsity_report(load_ticket(folder / own / 'ticket.npz')[0]['params']).items():
+            for name, value in masks.sparsity_report(load_ticket(folder / last / 'ticket.npz')[0]['params']).items():
                 layers.setdefault(name.removesuffix('/kernel'), []).append(value)
-        drawn[f'{run}_layers.png'] = plots.layer_sparsity(layers)
+        drawn[f'{run}_layers.png'] = paper_plots.layer_sparsity(layers)
         folder = next(iter(directories[run].values()))
         kind = 'reconstructions' if run == 'ae' else 'generated'
         images = {name: read_arrays(folder / name / 'images.npz')[kind][:16] for name in names}
@@ -113,7 +116,9 @@ def figures(directories):
     for folder in list(directories.get('early_bird', {}).values())[:1]:
         lines = [line for line in read_metrics(folder / 'search' / 'metrics.jsonl') if 'test/mask_distance' in line]
         epochs = round(lines[-1]['epoch'])
-        drawn['early_bird_search.png'] = plots.mask_distances(np.asarray(lines[-1]['test/mask_distance'])[:epochs, :epochs])
+        drawn['early_bird_search.png'] = paper_plots.mask_distances(
+            np.asarray(lines[-1]['test/mask_distance'])[:epochs, :epochs]
+        )
     return drawn
 
 
@@ -123,8 +128,8 @@ def note(config):
     return (
         'Test split, last step, no selection. AE and VAE: test loss; GAN and early bird: Fréchet distance of '
         f'{test["samples"]} samples to the training images by the features of the extractors that their configs name. '
-        'All as percentages of the dense model of the same seed, the lower the better. The ticket and its controls '
-        'have the sparsity of the first column; the sparsest good ticket is the sparsest of the chain within 5 % '
+        'All as percentages of the dense model of the same seed, the lower the better. A ticket and its controls '
+        'have the same sparsity; the sparsest good ticket is the sparsest of the chain within 5 % '
         '(loss) or 15 % (distance). Early bird: a VAE with three quarters of the normalised channels cut out of every '
         'layer; its FLOPs (counted by the compiler) and its measured time of training include the search. Tickets that '
         'went to another model: the distance of the GAN, the test loss of the VAE.'
@@ -151,6 +156,7 @@ def _claims():
             at_most=bound,
             paper=_PAPER[model],
             deviation=_DEVIATION,
+            id='tickets-1',
         )
         for control, what in (('random', 'a random mask of the same sparsity'), ('reinit', 'the mask on other weights')):
             yield Claim(
@@ -161,6 +167,7 @@ def _claims():
                 at_least=1.02,
                 paper='in words',
                 deviation=_DEVIATION,
+                id='tickets-1',
             )
     for control, what in (
         ('reinit', "its mask on the GAN's own initialisation"),
@@ -174,6 +181,7 @@ def _claims():
             at_least=1.02,
             paper='abstract: tickets transfer between VAEs and GANs',
             deviation=_DEVIATION,
+            id='tickets-2',
         )
     of_dense = "its search included: a multiple of the dense model's"
     for source in ('gan', 'ae'):
@@ -185,6 +193,7 @@ def _claims():
             at_least=1.02,
             paper='abstract: tickets transfer between VAEs and GANs' if source == 'gan' else 'in words',
             deviation=_DEVIATION,
+            id='tickets-2',
         )
     for name, metric, sentence, bound, paper in (
         ('ticket', 'ticket', 'is as good as the dense model: Fréchet distance, a multiple of its', 1.15, 'in words'),
@@ -199,6 +208,7 @@ def _claims():
             at_most=bound,
             paper=f'abstract: {paper}',
             deviation=_SMALL,
+            id='tickets-3',
         )
     for control, what in (('snip', 'SNIP'), ('grasp', 'GraSP')):
         yield Claim(
@@ -209,40 +219,55 @@ def _claims():
             at_least=1.0,
             paper='abstract: better than SNIP and GraSP',
             deviation=_SMALL,
+            id='tickets-4',
         )
 
 
+QUALITY = "How good are the ticket and its controls (% of the dense model's score, lower is better)?"
+TRANSFERS = 'How good is a ticket in another model (%, lower is better for the ticket, higher for what is beside it)?'
+EARLY_BIRDS = "How good are an early bird and its controls (% of the dense model's distance, lower is better)?"
+
 STUDY = Study(
     name='lottery_tickets',
-    runs={
+    title='Lottery tickets in deep generative models',
+    headline='vae_ticket',
+    variants={
         'mini': [
-            *(Run(model, f'digits.py:{model}') for model in ('ae', 'vae', 'gan', 'early_bird')),
-            *(Run(transfer, f'digits.py:{transfer}', extra=True) for transfer in ('gan_to_vae', 'ae_to_vae')),
+            *(Variant(model, f'digits.py:{model}') for model in ('ae', 'vae', 'gan', 'early_bird')),
+            *(Variant(transfer, f'digits.py:{transfer}', extra=True) for transfer in ('gan_to_vae', 'ae_to_vae')),
         ],
         'paper': [
-            *(Run(model, f'cifar10.py:{model}') for model in ('ae', 'vae')),
-            Run('gan', 'cifar10.py:sngan'),
-            Run('early_bird', 'cifar10.py:early_bird'),
-            *(Run(transfer, f'cifar10.py:{transfer}', extra=True) for transfer in ('gan_to_vae', 'ae_to_vae')),
+            *(Variant(model, f'cifar10.py:{model}') for model in ('ae', 'vae')),
+            Variant('gan', 'cifar10.py:sngan'),
+            Variant('early_bird', 'cifar10.py:early_bird'),
+            *(Variant(transfer, f'cifar10.py:{transfer}', extra=True) for transfer in ('gan_to_vae', 'ae_to_vae')),
         ],
     },
     claims=list(_claims()),
-    columns={
-        'sparsity': 'sparsity (%)',
-        'ticket': 'ticket / dense (%)',
-        'random': 'random mask',
-        'reinit': 'other weights',
-        'no_rewind': 'no rewinding',
-        'one_shot': 'one shot',
-        'snip': 'SNIP',
-        'grasp': 'GraSP',
-        'transferred': 'in the other model / dense',
-        'transferred_reinit': 'its mask alone there / ticket',
-        'transferred_random': 'random mask there / ticket',
-        'sparsest_good': 'sparsest good ticket (%)',
-        'flops_share': 'FLOPs / dense (%)',
-        'seconds_share': 'time / dense (%)',
+    tables={
+        'How sparse is the ticket, and how sparse can one be (%)?': {
+            'sparsity': Column('sparsity of the ticket'),
+            'sparsest_good': Column('sparsest good ticket'),
+        },
+        QUALITY: {'ticket': Column('ticket')} | {control: Column(name) for control, name in CONTROLS.items()},
+        TRANSFERS: {
+            'transferred': Column('ticket / dense'),
+            'transferred_reinit': Column('its mask alone / ticket'),
+            'transferred_random': Column('random mask / ticket'),
+        },
+        EARLY_BIRDS: {
+            'ticket': Column('early bird'),
+            'random': Column('random channels'),
+            'reinit': Column('from scratch'),
+            'snip': Column('SNIP'),
+            'grasp': Column('GraSP'),
+        },
+        'What does an early bird cost, its search included (% of the dense model)?': {
+            'flops_share': Column('FLOPs'),
+            'seconds_share': Column('time'),
+        },
     },
+    only={QUALITY: tuple(SCORES), EARLY_BIRDS: ('early_bird',)},
     derive=derive,
     figures=figures,
     note=note,

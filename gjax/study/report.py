@@ -1,213 +1,21 @@
 """`gjax report`: any runs side by side, whatever their method and however far they are, in one table with figures."""
 
 import collections
-import dataclasses
-import html
-import itertools
-import json
-import math
-import os
 import re
 from pathlib import Path
 
 import numpy as np
 
 from gjax.study import plots
-from gjax.train import config as configs
+from gjax.study.entries import COSTS, Entry, find_runs, group_runs, read_run
+from gjax.study.tables import escape, markdown, printable
 from gjax.train.errors import RunError
 from gjax.train.store import files
-from gjax.train.store.workdir import MACHINE_KEYS
 
-_DAMAGED = (RunError, OSError, ValueError, RecursionError)
-_MARKUP = re.compile(r'[\\|`*~$\[\]]|(?<![^\W_])_|_(?![^\W_])')  # GitHub lets snake_case be
-_COSTS = {'seconds': 'wall time (s)', 'examples_per_second': 'examples/s', 'data_wait_share': 'share waiting for data'}
-# Metrics that compare only under one protocol: one extractor, one number of samples.
+# Metrics that compare only under one extractor and one number of samples, 'EXTRACTOR DIGEST, N samples' in a protocol.
 DISTANCES = ('frechet_distance', 'reconstruction_frechet_distance', 'inception_score')
-
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """What a run directory says; a damaged one has a status and nothing else.
-
-    status: 'complete', '40 %', 'not started' or 'damaged: FILE'. metrics: those of results.json or, where the run is not
-    finished, the test metrics that it logged last. lines: of metrics.jsonl.
-    """
-
-    directory: Path
-    status: str
-    seed: int | None = None
-    step: int = 0
-    seconds: float | None = None
-    examples_per_second: float | None = None
-    data_wait_share: float | None = None
-    devices: tuple[str, ...] = ()
-    protocol: str = ''
-    metrics: dict[str, float] = dataclasses.field(default_factory=dict)
-    lines: tuple[dict, ...] = ()
-
-    @property
-    def damaged(self) -> bool:
-        return self.status.startswith('damaged')
-
-
-def find_runs(folders) -> list[Path]:
-    """Every directory at or below the folders that holds a config.json, each once; RunError for a folder without any."""
-    found: dict[Path, Path] = {}
-    for folder in folders:
-        below = sorted(Path(root) for root, _, files in os.walk(folder) if 'config.json' in files)
-        if not below:
-            raise RunError(f'{str(folder)!r} holds no finished run and none that has begun (no config.json)')
-        for directory in below:
-            found.setdefault(directory.resolve(), directory)
-    return list(found.values())
-
-
-def _check(good: bool) -> None:
-    if not good:
-        raise ValueError('not what gjax writes')
-
-
-def _number(value) -> float | None:
-    """A number of a JSON file ('nan' and 'inf' are names of such) as a float; None for everything else."""
-    if isinstance(value, bool) or not (isinstance(value, int | float) or value in ('nan', 'inf', '-inf')):
-        return None
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf
-
-
-def _numbers(values: dict, prefix: str = '') -> dict[str, float]:
-    """The numbers under keys that start with the prefix, by the rest of the key."""
-    found = {key.removeprefix(prefix): _number(value) for key, value in values.items() if key.startswith(prefix)}
-    return {key: value for key, value in found.items() if value is not None}
-
-
-def _is_count(value) -> bool:
-    return type(value) is int and 0 <= value < 2**63
-
-
-def _read(path: Path) -> dict:
-    _check(path.is_file())  # a pipe would wait for ever
-    return files.read_json(path)
-
-
-def _config(path: Path) -> dict[str, str]:
-    """config.json as dotted keys, with values as Python writes them."""
-    config = _read(path)
-    _check(type(config.get('seed')) is int and abs(config['seed']) < 2**63)
-    return {key: repr(value) for key, value in configs.flatten(config).items() if key not in MACHINE_KEYS}
-
-
-def _record(path: Path) -> dict:
-    """What the table needs of run.json; {} before the first checkpoint."""
-    if not path.exists():
-        return {}
-    record = _read(path)
-    devices = record.get('devices', [])
-    _check(isinstance(devices, list) and all(isinstance(device, str) for device in devices))
-    present = {key: record[key] for key in _COSTS if record.get(key) is not None}
-    numbers = _numbers(present)
-    _check(numbers.keys() == present.keys())
-    return {'devices': tuple(devices), **numbers}
-
-
-def _log(path: Path) -> tuple[dict, ...]:
-    """The lines of metrics.jsonl, none before the first; of a live run the last one may be torn and is left out."""
-    if not path.exists():
-        return ()
-    _check(path.is_file())
-    texts, lines = path.read_text().splitlines(), []
-    for number, text in enumerate(texts, 1):
-        try:
-            line = json.loads(text)
-        except ValueError:
-            _check(number == len(texts))
-            break
-        _check(isinstance(line, dict) and _is_count(line.get('step')))
-        progress = _number(line.get('progress'))
-        _check(progress is not None and 0 <= progress <= 1)
-        lines.append(line)
-    return tuple(lines)
-
-
-def _results(path: Path) -> dict:
-    """Step and metrics of results.json; {} for an unfinished run."""
-    if not path.exists():
-        return {}
-    results = _read(path)
-    _check(_is_count(results.get('step')) and isinstance(results.get('metrics'), dict))
-    _check(isinstance(results.get('protocol', ''), str))
-    return {
-        'step': results['step'],
-        'metrics': _numbers(results['metrics']),
-        'protocol': results.get('protocol', ''),
-    }
-
-
-def read_run(directory: Path) -> Entry:
-    """The run in a directory, whatever lies there."""
-    readers = {'config.json': _config, 'run.json': _record, 'metrics.jsonl': _log, 'results.json': _results}
-    parts = []
-    for file, read in readers.items():
-        try:
-            parts.append(read(directory / file))
-        except _DAMAGED:
-            return Entry(directory, f'damaged: {file}')
-    config, record, lines, results = parts
-    if results:
-        status = 'complete'
-    elif lines:
-        last: dict[str, float] = {}
-        for line in lines:
-            last |= _numbers(line, 'test/')
-        results = {'step': lines[-1]['step'], 'metrics': last}
-        status = f'{100 * lines[-1]["progress"]:.0f} %'
-    else:
-        status = 'not started'
-    return Entry(directory, status, seed=int(config['seed']), lines=lines, **record, **results)
-
-
-def _tell_apart(base: str, own: dict, other: dict) -> str:
-    """The name `base` with the first three settings that are not those of another run of that name."""
-    differing = [k for k in sorted(own.keys() | other.keys()) if k != 'seed' and own.get(k) != other.get(k)]
-    values = {k: plots.printable(own.get(k, 'None').strip('"\''), 24) for k in differing[:3]}
-    return f'{base} ({", ".join(f"{k}={v}" for k, v in values.items())})' if values else base
-
-
-def group_runs(directories: list[Path]) -> dict[str, list[Path]]:
-    """Runs whose configs differ only in the seed, together, named by their folder and, at need, what sets them apart.
-
-    A run whose config cannot be read is a group of its own. The names are printable and of limited length.
-    """
-    groups: dict[tuple, list[Path]] = {}
-    settings = {}
-    for directory in directories:
-        try:
-            config = _config(directory / 'config.json')
-            key = tuple(sorted((k, v) for k, v in config.items() if k != 'seed'))
-        except _DAMAGED:
-            config, key = None, (directory,)
-        groups.setdefault(key, []).append(directory)
-        settings[key] = config
-    named: dict[str, list[Path]] = {}
-    first: dict[str, dict] = {}
-    for key, members in groups.items():
-        folder, own = members[0].resolve(), settings[key]
-        if own is None:
-            name = f'{folder.parent.name}/{folder.name}'
-        else:
-            base = (folder.parent if members[0].name.startswith('seed') else folder).name
-            name = _tell_apart(base, own, first.setdefault(base, own))
-        name = plots.printable(name)
-        numbered = (f'{name} #{i}' for i in itertools.count(2))
-        named[next(n for n in itertools.chain([name], numbered) if n not in named)] = members
-    return named
-
-
-def escape(text: str) -> str:
-    """A name from anywhere as the text of one cell of a markdown table: nothing in it is markup, a link or a new line."""
-    return _MARKUP.sub(r'\\\g<0>', html.escape(plots.printable(text), quote=False))
+# Metrics that trade off, drawn one across the other wherever some runs have both: file -> (across, up).
+FRONTIERS = {'frontier.png': ('robust_accuracy', 'clean_accuracy')}
 
 
 def _used(runs: list[Entry]) -> tuple[list[Entry], str]:
@@ -217,14 +25,21 @@ def _used(runs: list[Entry]) -> tuple[list[Entry], str]:
 
 
 def check_protocols(runs) -> tuple[list[str], list[str]]:
-    """(protocols, the metrics that depend on them) of runs given as (protocol, metrics): where there are several protocols,
-    those metrics do not compare."""
-    found, dependent = [], set()
+    """How runs measured their distances: where that is in more than one way, the distances do not compare.
+
+    Args:
+      runs: (protocol, metrics) of each run, as in results.json; of a chain the protocols of all stages, joined by '; '.
+
+    Returns:
+      The extractors and numbers of samples that the runs with distances name, and the names of those distances, sorted.
+    """
+    found, dependent = set(), set()
     for protocol, metrics in runs:
         if own := {name for name in metrics if name.split('/')[-1] in DISTANCES}:
-            found += (protocol or 'an unknown extractor').split('; ')  # a chain's stages may differ
+            measured = {part for part in protocol.split('; ') if part.endswith(' samples')}
+            found |= measured or {'an unknown extractor'}
             dependent |= own
-    return sorted(set(found)), sorted(dependent)
+    return sorted(found), sorted(dependent)
 
 
 def choose_columns(groups: dict[str, list[Entry]], metrics=()) -> tuple[list[str], list[str]]:
@@ -242,14 +57,12 @@ def choose_columns(groups: dict[str, list[Entry]], metrics=()) -> tuple[list[str
     known = sorted(counts, key=lambda metric: (-counts[metric], metric))
     for metric in metrics:
         if metric not in counts:
-            raise RunError(
-                f'there is no metric {plots.printable(metric)!r}; known: {_listed(known, plots.printable) or "none"}'
-            )
+            raise RunError(f'there is no metric {printable(metric)!r}; known: {_listed(known, printable) or "none"}')
     protocols, measured = check_protocols([(run.protocol, run.metrics) for run in used])
     for metric in measured if len(protocols) > 1 else ():
         if metric in metrics:
             raise RunError(
-                f'{plots.printable(metric)} does not compare: it was measured as {_listed(protocols, plots.printable, 4)}; '
+                f'{printable(metric)} does not compare: it was measured as {_listed(protocols, printable, 4)}; '
                 'allowed: runs of one extractor and one number of samples'
             )
         known.remove(metric)
@@ -306,17 +119,16 @@ def comparison_table(groups: dict[str, list[Entry]], columns: list[str]) -> str:
     """
     percent = {column: column.endswith('accuracy') for column in columns}
     titles = [escape(column) + (' (%)' if percent[column] else '') for column in columns]
-    lines = [['run', 'seeds', 'status', *titles, 'steps', *_COSTS.values(), 'devices']]
-    lines += [['---'] * len(lines[0])]
+    lines = [['run', 'seeds', 'status', *titles, 'steps', *COSTS.values(), 'devices']]
     for name, runs in groups.items():
         used, mark = _used(runs)
         cells = [_cell([r.metrics[c] for r in used if c in r.metrics], percent[c]) for c in columns]
-        costs = [_cell([getattr(r, key) for r in used if getattr(r, key) is not None]) for key in _COSTS]
+        costs = [_cell([getattr(r, key) for r in used if getattr(r, key) is not None]) for key in COSTS]
         steps = sorted({run.step for run in used})
         steps = ' to '.join(map(str, dict.fromkeys(steps[:1] + steps[-1:])))
         marked = [cell and cell + escape(mark) for cell in cells]
         lines.append([escape(name), _seeds(used), _status(runs), *marked, steps, *costs, _devices(used)])
-    return ''.join(f'| {" | ".join(line)} |\n' for line in lines)
+    return markdown(lines)
 
 
 def _figures(groups: dict[str, list[Entry]], columns: list[str]) -> dict:
@@ -326,16 +138,20 @@ def _figures(groups: dict[str, list[Entry]], columns: list[str]) -> dict:
     logs = {name: [run.lines for run in runs] for name, runs in used.items()}
     tests = set(plots.logged(logs, 'test/'))
     names, players = [c for c in columns if c in tests][:6], plots.logged(logs, 'loss/')[:6]
-    both = ('clean_accuracy', 'robust_accuracy')
-    points = {
-        name: [{'metrics': r.metrics} for r in runs if all(plots.drawable(r.metrics.get(m)) for m in both)]
-        for name, runs in used.items()
-    }
     return {
         'training_curves.png': plots.training_curves(logs, names) if names else None,
         'losses.png': plots.losses(logs, players) if players else None,
-        'frontier.png': plots.frontier(points) if any(points.values()) else None,
+        **{file: _frontier(used, *pair) for file, pair in FRONTIERS.items()},
     }
+
+
+def _frontier(used: dict[str, list[Entry]], across: str, up: str):
+    """The figure of two metrics that trade off; None if no run has both."""
+    points = {
+        name: [{'metrics': r.metrics} for r in runs if all(plots.drawable(r.metrics.get(m)) for m in (across, up))]
+        for name, runs in used.items()
+    }
+    return plots.frontier(points, across, up) if any(points.values()) else None
 
 
 def _summary(run: Entry) -> dict:

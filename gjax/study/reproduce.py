@@ -1,4 +1,4 @@
-"""A paper's study: which runs, over which seeds, and which of the paper's claims their numbers bear out."""
+"""`gjax reproduce`: plans and runs what a paper's study needs, then judges the paper's claims by its numbers."""
 
 import hashlib
 import json
@@ -6,13 +6,12 @@ import shutil
 import time
 from pathlib import Path
 
-import numpy as np
-
 import gjax
 from gjax.study.claims import Study
 from gjax.study.jobs import Job, run_jobs
 from gjax.study.plots import save as save_figure
-from gjax.study.report import check_protocols, escape
+from gjax.study.report import check_protocols
+from gjax.study.tables import PAPERS, around, paper_row, study_tables, update_between, update_paper_row
 from gjax.train import config as configs
 from gjax.train.errors import RunError
 from gjax.train.store import files, records
@@ -28,82 +27,32 @@ def load_study(name: str) -> Study:
 
 
 def _plan(study: Study, scale: str, seeds, overrides: dict, extras: bool, workdir: Path) -> dict[str, dict[int, Job]]:
-    """{run: {seed: job}}, every config already loaded once, so that mistakes show first."""
-    if scale not in study.runs:
-        raise RunError(f'--scale is {scale!r}; allowed: {", ".join(study.runs)}')
-    chosen = [run for run in study.runs[scale] if extras or not run.extra]
-    plan: dict[str, dict[int, Job]] = {run.name: {} for run in chosen}
+    """{variant: {seed: job}}, every config already loaded once, so that mistakes show first."""
+    if scale not in study.variants:
+        raise RunError(f'--scale is {scale!r}; allowed: {", ".join(study.variants)}')
+    chosen = [variant for variant in study.variants[scale] if extras or not variant.extra]
+    plan: dict[str, dict[int, Job]] = {variant.name: {} for variant in chosen}
     for seed in seeds:
-        for run in chosen:
-            file = str(configs.experiments_dir() / study.name / run.config)
-            directory = workdir / run.name / f'seed{seed}'
-            job = plan[run.name][seed] = Job(file, run.overrides | overrides | {'seed': seed}, directory)
+        for variant in chosen:
+            file = str(configs.experiments_dir() / study.name / variant.config)
+            directory = workdir / variant.name / f'seed{seed}'
+            settings = {**variant.overrides, **overrides, 'seed': seed}
+            job = plan[variant.name][seed] = Job(file, settings, directory)
             job.check()
     return plan
 
 
 def collect(directories: dict[str, dict[int, Path]]) -> dict[str, dict[int, dict]]:
-    """{run: {seed: results.json content}}."""
+    """{variant: {seed: the content of its results.json}}."""
     return {run: {seed: records.read_results(path) for seed, path in by.items()} for run, by in directories.items()}
 
 
-def _cell(values: list[float], digits: int) -> str:
-    if not values:
-        return ''
-    spread = f' ± {np.std(values, ddof=1):.{digits}f}' if len(values) > 1 else ''
-    return f'{np.mean(values):.{digits}f}{spread}'
-
-
-def results_table(metrics: dict[str, dict], columns: dict[str, str]) -> str:
-    """Markdown from {run: {seed: metrics}}: one row a run, mean ± standard deviation, in percent (radii: in 255ths; bits per
-    dimension as they are).
-    """
-    lines = ['| run | seeds | ' + ' | '.join(columns.values()) + ' |', '|---|---|' + '---|' * len(columns)]
-    for run, seeds in metrics.items():
-        cells = []
-        for metric in columns:
-            values = [m[metric] for m in seeds.values() if metric in m]
-            bits = metric.endswith('bits_per_dim')
-            scale = 1 if bits else 255 if 'radius' in metric and 'correlation' not in metric else 100
-            cells.append(_cell([scale * v for v in values], 2 if bits else 1))
-        lines.append(f'| {escape(run)} | {len(seeds)} | ' + ' | '.join(cells) + ' |')
-    return '\n'.join(lines) + '\n'
-
-
-def claims_table(judged: dict[str, dict]) -> str:
-    """Markdown: the claims with verdict, our number and the paper's."""
-    lines = ['| claim | holds | ours (mean ± std, seeds) | asked | paper | deviation |', '|---|---|---|---|---|---|']
-    for claim in judged.values():
-        spread = '' if claim['std'] is None else f' ± {claim["std"]:.4f}'
-        asked = ' and '.join(
-            f'{sign} {claim[key]:g}' for key, sign in (('at_least', '>='), ('at_most', '<=')) if claim[key] is not None
-        )
-        verdict = {True: 'yes', False: 'NO', None: 'not measured'}[claim['holds']]
-        ours = '' if claim['mean'] is None else f'{claim["mean"]:+.4f}{spread}, {claim["seeds"]}'
-        lines.append(f'| {claim["claim"]} | {verdict} | {ours} | {asked} | {claim["paper"]} | {claim["deviation"]} |')
-    return '\n'.join(lines) + '\n'
-
-
-def update_between(path: Path, marker: str, text: str) -> None:
-    """Replaces what stands between <!-- marker --> and <!-- /marker --> in a file."""
-    head, tail = _around(path, marker)
-    files.write_text(path, head + text + tail)
-
-
-def _around(path: Path, marker: str) -> tuple[str, str]:
-    """A file's text up to <!-- marker --> and from <!-- /marker --> on; RunError if it has no such section."""
-    old = path.read_text() if path.is_file() else ''
-    start, end = f'<!-- {marker} -->\n', f'<!-- /{marker} -->'
-    if start not in old or end not in old:
-        raise RunError(f'{path} has no section {start.strip()} ... {end}')
-    head, rest = old.split(start, 1)
-    return head + start, end + rest.split(end, 1)[1]
-
-
 def _digest(study: Study, scale: str, directories) -> str:
-    """sha256 of all that a study's conclusion depends on: its results, what they cost, and its own file."""
+    """sha256 of all that a study's conclusion depends on: its results, what they cost, and its own files."""
     total = hashlib.sha256(f'{gjax.__version__} {scale}'.encode())
-    total.update((configs.experiments_dir() / study.name / 'study.py').read_bytes())
+    folder = configs.experiments_dir() / study.name
+    for path in (folder / 'study.py', folder / 'figures.py'):
+        total.update(path.read_bytes() if path.is_file() else b'')
     for run, seeds in directories.items():
         for seed, directory in seeds.items():
             total.update(f'{run} {seed} {directory}'.encode() + (directory / 'results.json').read_bytes())
@@ -122,17 +71,17 @@ def _stored(workdir: Path) -> dict:
 
 
 def _conclude(study: Study, scale: str, directories, workdir: Path) -> dict:
-    """The metrics of all runs, the claims judged, the figures drawn."""
+    """What study.json says: the metrics of all runs, the claims judged, the figures drawn."""
     results = collect(directories)
-    metrics = {run: {seed: r['metrics'] for seed, r in seeds.items()} for run, seeds in results.items()}
-    for run, seeds in results.items():
-        protocols, _ = check_protocols([(r.get('protocol', ''), r['metrics']) for r in seeds.values()])
+    metrics = {row: {seed: own['metrics'] for seed, own in seeds.items()} for row, seeds in results.items()}
+    for row, seeds in results.items():
+        protocols, _ = check_protocols([(own.get('protocol', ''), own['metrics']) for own in seeds.values()])
         if len(protocols) > 1:
-            raise RunError(f'the distances of {run} do not compare: they were measured as {", ".join(protocols[:4])}')
-    for run, by_seed in study.derive(directories).items():
+            raise RunError(f'the distances of {row} do not compare: they were measured as {", ".join(protocols[:4])}')
+    for row, by_seed in study.derive(directories).items():
         for seed, values in by_seed.items():
-            row = metrics.setdefault(run, {})
-            row[seed] = row.get(seed, {}) | values
+            own = metrics.setdefault(row, {})
+            own[seed] = own.get(seed, {}) | values
     figures = {
         file: str(save_figure(figure, workdir / 'figures' / file)) for file, figure in study.figures(directories).items()
     }
@@ -141,29 +90,29 @@ def _conclude(study: Study, scale: str, directories, workdir: Path) -> dict:
         'scale': scale,
         'selection': 'last step',
         'note': study.note(files.read_json(next(iter(next(iter(directories.values())).values())) / 'config.json')),
+        'minutes': _minutes(study, scale, directories),
         'claims': {claim.name: claim.judge(metrics, scale) for claim in study.claims},
-        'metrics': {run: {str(seed): m for seed, m in by_seed.items()} for run, by_seed in metrics.items()},
+        'metrics': {row: {str(seed): own for seed, own in by_seed.items()} for row, by_seed in metrics.items()},
         'figures': figures,
     }
 
 
-def _table(study: Study, scale: str, summary: dict, extra: bool) -> str:
-    """Markdown: the rows (those of extra runs alone only if asked), the note and the claims of a study.json."""
-    extras = {run.name: run.extra for run in study.runs[scale]}
-    if study.rows:  # a derived row is extra if all runs whose names start with its are
-        extras = {row: all(own for name, own in extras.items() if name.split('/')[0] == row) for row in study.rows}
-    rows = {row: summary['metrics'][row] for row in extras if row in summary['metrics'] and (extra or not extras[row])}
-    claims = {claim.name: summary['claims'][claim.name] for claim in study.claims}
-    measured = {metric for seeds in rows.values() for values in seeds.values() for metric in values}
-    table = results_table(rows, {metric: title for metric, title in study.columns.items() if metric in measured})
-    return f'{table}\n{summary["note"]}\n\n{claims_table(claims)}'
+def _minutes(study: Study, scale: str, directories) -> float | None:
+    """What all runs of one seed but the extra ones take, one after the other; None if a run does not say."""
+    extra = {variant.name for variant in study.variants.get(scale, ()) if variant.extra}
+    chosen = [seeds for name, seeds in directories.items() if name not in extra]
+    records = [path for seeds in chosen for folder in seeds.values() for path in folder.rglob('run.json')]
+    seconds = [files.read_json(path).get('seconds') for path in records]
+    if not seconds or not all(isinstance(own, int | float) for own in seconds):
+        return None
+    return round(sum(seconds) / 60 / max(map(len, chosen)), 1)
 
 
 def reproduce(
     name: str,
     *,
     scale: str = 'mini',
-    seeds=(0,),
+    seeds=None,
     workdir: str | Path | None = None,
     overrides: dict | None = None,
     extras: bool = False,
@@ -175,22 +124,24 @@ def reproduce(
     Args:
       name: a method's name with a folder in experiments/.
       scale: 'mini' or 'paper'.
-      seeds: ints.
+      seeds: ints; None for the study's own, `Study.seeds`.
       workdir: default runs/NAME-SCALE.
       overrides: dotted config keys for all runs.
       extras: also the runs marked extra (ablations).
       jobs: processes at a time; 1 runs everything in this one.
-      update_readme: write the tables into experiments/NAME/README.md and, without the extra runs, the checkout's README.md,
-        and copy the figures to experiments/NAME/figures/SCALE.
+      update_readme: write the tables into experiments/NAME/README.md and the paper's row into the checkout's README.md, and
+        copy the figures to experiments/NAME/figures/SCALE.
 
     Returns:
       The content of study.json, 'table' (markdown) and 'complete': whether there was nothing left to do.
     """
     study, workdir = load_study(name), Path(workdir or f'runs/{name}-{scale}')
     root = configs.experiments_dir()
-    readmes = ((root / name / 'README.md', True), (root.parent / 'README.md', False)) if update_readme else ()
-    for readme, _ in readmes:
-        _around(readme, f'{name} {scale}')
+    seeds = study.seeds if seeds is None else seeds
+    own_readme, root_readme = root / name / 'README.md', root.parent / 'README.md'
+    if update_readme:  # refused before anything runs, not after it
+        around(own_readme, f'{name} {scale}')
+        around(root_readme, PAPERS)
     plan = _plan(study, scale, seeds, overrides or {}, extras, workdir)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -212,13 +163,13 @@ def reproduce(
         complete = False
     else:
         complete = True
-    tables = {extra: _table(study, scale, stored, extra) for extra in (False, True)}
-    files.write_text(workdir / 'table.md', tables[True])
-    for readme, extra in readmes:
-        update_between(readme, f'{name} {scale}', tables[extra])
+    table = study_tables(study, scale, stored)
+    files.write_text(workdir / 'table.md', table)
     if update_readme:
+        update_between(own_readme, f'{name} {scale}', table)
+        update_paper_row(root_readme, study, paper_row(study, stored['claims'], stored['minutes'], scale))
         shown = root / name / 'figures' / scale
         shown.mkdir(parents=True, exist_ok=True)
         for file, path in stored['figures'].items():
             shutil.copy(path, shown / file)
-    return stored | {'table': tables[True], 'complete': complete}
+    return stored | {'table': table, 'complete': complete}
