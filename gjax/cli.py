@@ -9,7 +9,7 @@ from pathlib import Path
 
 DESCRIPTION = 'gjax: ten papers on generative models, robustness and domain adaptation, on one JAX engine.'
 EPILOG = """first steps:
-  gjax reproduce iaat                           run a paper's mini study and judge its claims
+  gjax reproduce iaat --seeds=0                 run a paper's mini study and print its tables
   gjax list                                     what there is: methods, configs, data sets, networks
   gjax train --config=experiments/iaat/digits.py:iaat --workdir=runs/iaat --config.method.beta=0.2
   gjax eval --workdir=runs/iaat --config.evaluation.steps=100

@@ -87,8 +87,9 @@ def note(config):
     return (
         'Accuracy on the test split of the target, whose labels no training step saw (target_only: the upper bound), at the '
         'last step, no selection; beside it stands what the evaluation chosen by the accuracy on the source, and by an '
-        'oracle that knows the target, would have had. Means are over the transfers of a seed. Domains told apart: by a linear '
-        'classifier of held-out embeddings, half of either domain (50 % is chance). Claims pair runs by seed and transfer.'
+        'oracle that knows the target, would have had. Averages are over the transfers of a seed. Domains told apart: by a '
+        'linear classifier of held-out embeddings, half of either domain (50 % is chance). Claims pair runs by seed and '
+        'transfer.'
     )
 
 

@@ -158,7 +158,7 @@ def test_default_columns_leave_out_curves_and_the_rarest(tmp_path):
 
 
 def test_distances_of_different_protocols_are_not_put_side_by_side(tmp_path):
-    names = {'a': 'first abc, 100 samples', 'b': 'first abc, 200 samples'}
+    names = {'a': 'last step, test split; first abc, 100 samples', 'b': 'first abc, 200 samples; another part'}
     for name, protocol in names.items():
         metrics = {'loss': 1.0, 'frechet_distance': 3.0}
         folder = _run(tmp_path / 'runs' / name, {'method': {'name': name}}, metrics)
@@ -171,6 +171,13 @@ def test_distances_of_different_protocols_are_not_put_side_by_side(tmp_path):
     ):
         report([tmp_path / 'runs'], tmp_path / 'out', ('frechet_distance',))
     assert _rows(report([tmp_path / 'runs/a'], tmp_path / 'out', ('frechet_distance',)))['a']['frechet_distance'] == '3'
+    content = json.loads((tmp_path / 'runs/b/results.json').read_text()) | {'protocol': 'first abc, 100 samples'}
+    (tmp_path / 'runs/b/results.json').write_text(json.dumps(content))  # what else a protocol says is no matter
+    assert _rows(report([tmp_path / 'runs'], tmp_path / 'out'))['b']['frechet_distance'] == '3'
+    content['protocol'] = 'last step, test split'
+    (tmp_path / 'runs/b/results.json').write_text(json.dumps(content))
+    with pytest.raises(RunError, match='measured as an unknown extractor, first abc, 100 samples;'):
+        report([tmp_path / 'runs'], tmp_path / 'out', ('frechet_distance',))
 
 
 def test_text_is_escaped():
@@ -285,51 +292,6 @@ def test_figures_show_what_there_is_and_earlier_ones_go(tmp_path):
     _run(tmp_path / 'b', {}, {'clean_accuracy': 0.9})
     report([tmp_path / 'b'], tmp_path / 'out')
     assert _figures(tmp_path / 'out') == []
-
-
-def test_panels_have_their_own_range_and_single_points_are_seen():
-    tests = {f'test__m{i}': lambda e: 100.0 * e for i in range(4)}
-    logs = {
-        'long': [_lines(5, test__clean_accuracy=lambda e: 0.5, **tests)] * 2,
-        '_new $x$': [[], _lines(1, test__m0=lambda e: 50.0)],  # one seed has logged nothing yet
-        'broken': [_lines(3, test__m0=lambda e: ['nan', [1], 1e300][e - 1])],
-    }
-    figure = plots.training_curves(logs, ('clean_accuracy', 'm0', 'm1', 'm2', 'm3'))
-    limits = [axis.get_ylim() for axis in figure.axes]
-    assert len(limits) == 5
-    assert limits[0] == (0, 1)
-    assert all(high > 400 for _, high in limits[1:])
-    assert [line.get_marker() for line in figure.axes[1].lines] == ['None', 'o']
-    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ['long', r' _new \$x\$']
-    assert plots.logged(logs, 'test/') == ['clean_accuracy', 'm0', 'm1', 'm2', 'm3']
-    assert [axis.get_ylabel() for axis in plots.losses(logs, ('weight_net',)).axes] == ['loss of weight net']
-
-
-def test_figures_of_ten_runs_with_curves_of_different_length():
-    lines, results = {}, {}
-    for i in range(10):
-        lines[f'run{i}'] = [[{'epoch': e, 'test/clean_accuracy': 0.5} for e in range(3 + s)] for s in range(2)]
-        metrics = {'clean_accuracy': 0.9, 'robust_accuracy': 0.5, 'accuracy_at_0.0314': 0.6}
-        results[f'run{i}'] = [{'metrics': metrics}, {'metrics': metrics | {'accuracy_at_0.0627': 0.4}}]
-    figure = plots.training_curves(lines, names=('clean_accuracy',))
-    looks = {(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines}
-    assert len(looks) == 10
-    assert [len(line.get_xdata()) for line in figure.axes[0].lines] == [3] * 10
-    figure = plots.accuracy_against_eps(results, 8 / 255)
-    assert list(figure.axes[0].lines[0].get_xdata()) == pytest.approx([0, 8.007])
-    assert len(plots.frontier(results).axes[0].get_legend().get_texts()) == 10
-
-
-@pytest.mark.parametrize('letter', 'iW中')
-def test_figures_of_many_runs_with_long_names_keep_room_for_the_curves(tmp_path, letter):
-    lines = {f'{letter * 60}{i}': [[{'epoch': e, 'test/a': float(e)} for e in range(3)]] for i in range(50)}
-    figure = plots.training_curves(lines, names=('a',))
-    plots.save(figure, tmp_path / 'figure.png')
-    (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()][-1] == 'and 11 more'
-    assert figure.axes[0].get_window_extent().width > 200
-    first = {'first': lines.popitem()[1], **dict(list(lines.items())[:11])}
-    plots.save(plots.training_curves(first, names=('a',)), tmp_path / 'figure.png')
 
 
 _scalars = st.one_of(st.none(), st.booleans(), st.integers(), st.just(10**400), st.floats(), st.text(max_size=8))
