@@ -267,6 +267,7 @@ STUDY = Study(
             'attacked_ood_below_median': Column('attacked'),
         },
         LIKELY_ON_TEXTURES: {
+            'attacked_ood_below_median': Column('both, attacked'),
             'ood_below_median_syndigits': Column('syndigits'),
             'attacked_ood_below_median_syndigits': Column('syndigits, attacked'),
             'ood_below_median_mnist5k': Column('mnist5k'),
