@@ -79,25 +79,22 @@ def claims_table(judged: Mapping[str, Mapping]) -> str:
     for claim in judged.values():
         bounds = (('≥', claim['at_least']), ('≤', claim['at_most']))
         asked = ' and '.join(f'{sign} {bound:g}' for sign, bound in bounds if bound is not None)
-        ours = '; '.join(part for part in (_ours(claim), f'{claim["pairs"]}', _ends(claim)) if part)
-        ours = '' if claim['mean'] is None else ours
+        parts = (_ours(claim), f'{claim["pairs"]}', _ends(claim)) if claim['pairs'] else ()
+        ours = '; '.join(part for part in parts if part)
         lines.append([claim['claim'], claim['verdict'], ours, asked, claim['paper'], claim['deviation']])
     return markdown(lines)
 
 
-def study_tables(study: Study, scale: str, summary: Mapping, *, extra: bool = True) -> str:
+def study_tables(study: Study, scale: str, summary: Mapping) -> str:
     """Markdown: all tables of a study, its note and its claims.
 
     Args:
       study: what declares the tables.
       scale: 'mini' or 'paper'.
       summary: the content of study.json.
-      extra: also the rows of extra variants alone.
     """
-    extras = {variant.name: variant.extra for variant in study.variants[scale]}
-    if study.rows:  # a derived row is extra if all variants whose names start with its are
-        extras = {row: all(own for name, own in extras.items() if name.split('/')[0] == row) for row in study.rows}
-    rows = {row: summary['metrics'][row] for row in extras if row in summary['metrics'] and (extra or not extras[row])}
+    names = study.rows or [variant.name for variant in study.variants[scale]]
+    rows = {row: summary['metrics'][row] for row in names if row in summary['metrics']}
     parts = []
     for question, columns in study.tables.items():
         allowed = study.only.get(question, tuple(rows))

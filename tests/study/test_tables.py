@@ -74,12 +74,15 @@ def test_a_study_has_a_table_a_question_then_its_claims():
     ]
 
 
-def test_rows_of_extras_and_of_one_table():
-    metrics = METRICS | {'more': METRICS['b']}
-    limited = dataclasses.replace(TOY, only={'How accurate?': ('b', 'more')})
-    for extra, rows in ((True, ['b', 'more']), (False, ['b'])):
-        first = _tables(tables.study_tables(limited, 'mini', _summary(metrics), extra=extra))[0]
-        assert [line.split(' | ')[0].removeprefix('| ') for line in first.splitlines()[2:]] == rows
+def test_rows_of_a_study_and_of_one_table():
+    metrics = METRICS | {'more': METRICS['b'], 'derived': METRICS['b']}
+    for changes, rows in (
+        ({}, ['a', 'b', 'more']),
+        ({'rows': ('derived', 'a', 'not measured')}, ['derived', 'a']),
+        ({'only': {'How accurate?': ('b', 'more')}}, ['b', 'more']),
+    ):
+        text = tables.study_tables(dataclasses.replace(TOY, **changes), 'mini', _summary(metrics))
+        assert [line.split(' | ')[0].removeprefix('| ') for line in _tables(text)[0].splitlines()[2:]] == rows
 
 
 def test_verdicts_name_the_end_that_they_were_read_from():
