@@ -14,6 +14,11 @@ paper_plots = load_module(sibling(__file__, 'figures.py'))
 METHODS = ('supervised', 'adversarial_training', 'trades', 'interpolated_adversarial_training', 'iaat')
 
 
+def named(run):
+    """How figures call a run: 'adversarial training', 'IAAT capped'."""
+    return ' '.join(word.upper() if word in ('iaat', 'trades') else word for word in run.split('_'))
+
+
 def derive(directories):
     """The rank correlation of IAAT's radii with the margins of another network: the supervised run of the same seed."""
     derived = {}
@@ -30,8 +35,8 @@ def derive(directories):
 
 def figures(directories):
     """Curves and accuracy against eps of the methods, the frontier of all runs, radii of the first IAAT run."""
-    results = {run.replace('_', ' '): list(seeds.values()) for run, seeds in collect(directories).items()}
-    methods = {run: run.replace('_', ' ') for run in directories if run in METHODS}
+    results = {named(run): list(seeds.values()) for run, seeds in collect(directories).items()}
+    methods = {run: named(run) for run in directories if run in METHODS}
     lines = {name: [read_metrics(d / 'metrics.jsonl') for d in directories[run].values()] for run, name in methods.items()}
     first = next(iter(directories['iaat'].values()))
     config = read_json(first / 'config.json')
@@ -45,7 +50,7 @@ def figures(directories):
             {name: results[name] for name in methods.values()}, eps
         ),
         'frontier.png': plots.frontier(results),
-        'radius_histogram.png': paper_plots.radius_histogram(lines['iaat'][0], eps),
+        'radius_histogram.png': paper_plots.radius_histogram(lines[named('iaat')][0], eps),
         'radius_contact_sheet.png': paper_plots.radius_contact_sheet(shown.images, shown.labels, radius[chosen]),
     }
 
