@@ -104,7 +104,7 @@ def train_and_evaluate(config, workdir: str | Path, *, mesh=None, profile=()) ->
         with open_workdir(config, workdir):
             for name in chain.stages:
                 _one_stage(chain, name, workdir / name, signals)
-            results = _content(config, chain.main.num_steps, {}) | chain.summary(workdir)
+            results = _content(config, chain.main.num_steps, *chain.summary(workdir))
             if processes.is_main():
                 write_json(workdir / 'results.json', results)
         return results
