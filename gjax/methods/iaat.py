@@ -61,12 +61,12 @@ class IAAT(Classifier):
     min_step: float = 2 / 255  # a0
     attack_steps: int = 10
     warmup_epochs: int = 10  # W, counted from 0
-    # The warm-up radius rises linearly from zero over this time, like that of the uniform attacks; 0, the paper: eps from the
-    # start.
+    # The warm-up radius rises linearly from zero over this time, like that of the uniform attacks; 0, the paper: eps from
+    # the start.
     eps_warmup_epochs: float = 0.0
     eps_max: float = 0.0  # cap on all radii, the warm-up's included; 0, the paper: none
-    # Train on the selection's own attack image (at e + gamma where the radius rose, else at e), projected to eps_i. This saves
-    # a third of the cost and changes the method.
+    # Train on the selection's own attack image (at e + gamma where the radius rose, else at e), projected to eps_i. This
+    # saves a third of the cost and changes the method.
     reuse_attack: bool = False
 
     def __post_init__(self):
