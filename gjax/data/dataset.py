@@ -178,7 +178,8 @@ def check_dataset(
         num_classes = int(counted.max()) + 1 if counted.size else 0
     for split_name, split in splits.items():
         counted = split.labels[split.labels != ignore] if is_map else split.labels
-        low, high = int(counted.min(initial=0)), int(counted.max(initial=0))  # before the cast, which would wrap
+        # Before the cast, which would wrap; a map may hold ignored pixels alone.
+        low, high = (int(counted.min()), int(counted.max())) if counted.size else (0, num_classes - 1)
         if low < 0 or high >= num_classes:
             more = f', or {ignore}' if is_map else ''
             raise DataError(f'{name} {split_name} labels run from {low} to {high}; allowed: 0..{num_classes - 1}{more}')
