@@ -174,7 +174,8 @@ def check_dataset(
     splits = {'train': train, 'test': test} | ({} if validation is None else {'validation': validation})
     is_map = train.labels.ndim == 3
     if num_classes is None:
-        num_classes = int(train.labels[train.labels != ignore].max(initial=-1) if is_map else train.labels.max()) + 1
+        counted = train.labels[train.labels != ignore] if is_map else train.labels
+        num_classes = int(counted.max()) + 1 if counted.size else 0
     for split_name, split in splits.items():
         counted = split.labels[split.labels != ignore] if is_map else split.labels
         low, high = int(counted.min(initial=0)), int(counted.max(initial=0))  # before the cast, which would wrap
