@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from gjax import metrics
-from gjax.evaluators.samples import Extractor
 from gjax.train.errors import RunError
+from gjax.train.extractors import Extractor
 from gjax.train.loop import evaluate_run, train_and_evaluate
 from gjax.train.run import Run
 from gjax.train.store.cache import cache_dir
@@ -72,7 +72,7 @@ def test_a_vae_is_scored_and_the_extractor_is_trained_once(config, tmp_path):
 
 def test_the_distance_of_the_data_to_itself_is_nothing_and_noise_is_far(config):
     run = Run(config('vae'))
-    extractor = Extractor(run.config.evaluation.extractor, run, train_and_evaluate)
+    extractor = Extractor(run.config.evaluation.extractor, run)
     images = jax.numpy.asarray(np.load(run.config.data.name.removeprefix('npz:'))['train_images'] / np.float32(255))
     rng = jax.random.key(0)
     sets = {'data': images, 'noise': jax.random.uniform(rng, images.shape), 'shifted': 0.9 * images}
@@ -85,7 +85,7 @@ def test_the_distance_of_the_data_to_itself_is_nothing_and_noise_is_far(config):
 def test_two_runs_at_once_train_one_extractor(config):
     runs = [Run(config(case)) for case in ('vae', 'gan')]
     with ThreadPoolExecutor(2) as pool:
-        made = list(pool.map(lambda run: Extractor(run.config.evaluation.extractor, run, train_and_evaluate), runs))
+        made = list(pool.map(lambda run: Extractor(run.config.evaluation.extractor, run), runs))
     assert made[0].name == made[1].name
     for own, other in zip(*(jax.tree.leaves(extractor.variables) for extractor in made), strict=True):
         np.testing.assert_array_equal(own, other)
