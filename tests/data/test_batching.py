@@ -70,7 +70,7 @@ def _moved(image, label, i, j, mirror, mode, padding=2, ignore=9):
 
 @pytest.mark.parametrize('mode', ['reflect', 'edge', 'constant'])
 def test_augmentation_moves_the_map_with_its_image(mode):
-    """Every pair is one of the 50 that padding by two, cropping and mirroring can give; a map's constant padding is ignored."""
+    """Every pair is one of the 50 that padding by two, cropping and mirroring give; constant padding of a map is ignored."""
     images = np.random.default_rng(1).uniform(size=(40, 5, 5, 2)).astype(np.float32)
     labels = np.random.default_rng(2).integers(0, 4, (40, 5, 5)).astype(np.int32)
     batch = {'image': jnp.asarray(images), 'label': jnp.asarray(labels), 'index': jnp.arange(40)}

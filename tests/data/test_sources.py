@@ -115,8 +115,14 @@ def test_a_validation_split_through_npz(tmp_path):
         ({'ignore': np.asarray([1, 2])}, r'an ignore of int64 \(2,\); allowed: one integer'),
         ({'ignore': 0.5}, 'an ignore of float64.*; allowed: one integer'),
         (_maps() | {'test_labels': np.asarray([0, 1, 2])}, 'test .*as in train'),
-        (_maps() | {'test_labels': np.full((3, 6, 6), 4, np.uint8)}, r'test labels run from 0 to 4; allowed: 0\.\.3, or 255'),
-        ({'train_labels': np.zeros((8, 6, 5), np.uint8)}, r'shape \(8, 6, 5\); allowed: \(8,\).*, or uint8 maps of \(8, 6, 6\)'),
+        (
+            _maps() | {'test_labels': np.full((3, 6, 6), 4, np.uint8)},
+            r'test labels run from 0 to 4; allowed: 0\.\.3, or 255',
+        ),
+        (
+            {'train_labels': np.zeros((8, 6, 5), np.uint8)},
+            r'shape \(8, 6, 5\); allowed: \(8,\).*, or uint8 maps of \(8, 6, 6\)',
+        ),
         ({'train_labels': np.zeros((8, 6, 6), np.int32)}, r'shape \(8, 6, 6\); allowed: \(8,\)'),
     ],
 )

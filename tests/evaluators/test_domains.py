@@ -91,8 +91,8 @@ def test_embeddings_measure_only_what_they_keep(tiny):
     """Two batches of 8 rows of each of two sets, where all rows would be twenty-two."""
     look, rows = tiny.look(jnp.float32(3), 'log'), []
     wrapped = look.rows
-    look.rows = lambda *arguments, rows_seen=rows, **options: rows_seen.append(len(options['rows'])) or wrapped(
-        *arguments, **options
+    look.rows = lambda *arguments, rows_seen=rows, **options: (
+        rows_seen.append(len(options['rows'])) or wrapped(*arguments, **options)
     )
     found = Embeddings(_features, _logits, AdaptationEvaluation(probe_examples=8, pictures=10))(look.state, look)
     assert max(rows) <= 8

@@ -55,7 +55,9 @@ def test_ignored_pixels_have_no_gradient_whatever_they_hold(soft):
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize('where', [np.asarray([True, False, True]), np.asarray([[True], [False], [True]]), np.asarray(False)])
+@pytest.mark.parametrize(
+    'where', [np.asarray([True, False, True]), np.asarray([[True], [False], [True]]), np.asarray(False)]
+)
 def test_where_is_broadcast_to_the_pixels(where):
     logits = jnp.asarray(RNG.normal(size=(2, 3, 3, 4)), jnp.float32)
     labels = jnp.zeros((2, 3, 3), jnp.int32)

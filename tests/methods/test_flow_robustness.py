@@ -15,6 +15,7 @@ from gjax.train.store.files import write_json
 from tests.adaptation import assert_close, descended
 from tests.methods.flow import SHAPE, batch_of, method
 
+
 def test_uniform_images_take_eight_bits():
     assert float(losses.bits_per_dim(0.0, 784)) == 8
     np.testing.assert_allclose(losses.bits_per_dim(784 * np.log(2), 784), 9)
@@ -189,5 +190,3 @@ def test_glow_of_cifar10_fits_a_gpu():
         assert 44e6 < sum(leaf.size for leaf in jax.tree.leaves(state.params)) < 45e6  # the released model has 44 million
         compiled = jax.jit(glow.step).lower(state, batch).compile({'xla_backend_optimization_level': 0})
         assert compiled.memory_analysis().temp_size_in_bytes < most * 2**30
-
-

@@ -53,7 +53,10 @@ def test_defaults_build_every_method(name):
         ({'net': {'name': 'small_cnn', 'hidden': -3}}, 'net.hidden is -3; allowed: positive'),
         ({'evaluation': {'curve': (0.2, 0.1)}}, 'evaluation.curve is .*allowed: ascending'),
         ({'evaluation': {'norm': 'l1'}}, "evaluation.norm is 'l1'; allowed: linf, l2"),
-        ({'evaluation': {'norm': 'l2', 'attacks': ('momentum_iterative',)}}, "has 'momentum_iterative'; allowed: pgd, margin_pgd"),
+        (
+            {'evaluation': {'norm': 'l2', 'attacks': ('momentum_iterative',)}},
+            "has 'momentum_iterative'; allowed: pgd, margin_pgd",
+        ),
         ({'evaluation': {'attacks': ()}}, 'evaluation.attacks is empty'),
         ({'evaluation': {'attacks': ('fab',)}}, "evaluation.attacks has 'fab'; allowed: pgd, margin_pgd, momentum"),
     ],

@@ -88,7 +88,8 @@ def test_a_ticket_goes_to_another_model_layer_for_layer(whole):
         assert masks.sparsity_report(reinit.masks[ours]) == found
     assert masks.sparsity_report(gan.masks['discriminator'])['head/kernel'] == 0
     chain = Chain(config)
-    start = chain.begin(chain.run(chain.stage_config('gan_ticket', folder / 'gan_ticket')), folder / 'gan_ticket')
+    run = chain.run(chain.stage_config('gan_ticket', folder / 'gan_ticket'))
+    start = chain.begin('gan_ticket', run, folder / 'gan_ticket')
     kept = source.memory['rewind']['params']
     for theirs, ours, layer in (('decoder', 'generator', 'Dense_0'), ('encoder', 'discriminator', 'trunk')):
         ticket = to_arrays(masks.apply(source.masks[theirs][layer], kept[theirs][layer]))
@@ -164,7 +165,6 @@ def early(toy, tmp_path_factory):
     folder = tmp_path_factory.mktemp('early')
     np.savez(folder / 'toy.npz', **toy)
     options = {
-        'method__phase': '',
         'method__history': 2,
         'method__distance': 1.0,
         'method__channels': 0.5,

@@ -131,7 +131,9 @@ def test_the_final_attacks_are_those_of_the_config(monkeypatch):
     called = {}
     for name in ('pgd', 'margin_pgd', 'momentum_iterative'):
         monkeypatch.setattr(attacks, name, lambda *a, name=name, **options: called.__setitem__(name, (a[3], options)))
-    test = RobustEvaluation(eps=0.2, steps=7, restarts=3, step_size=0.05, attacks=('pgd', 'margin_pgd', 'momentum_iterative'))
+    test = RobustEvaluation(
+        eps=0.2, steps=7, restarts=3, step_size=0.05, attacks=('pgd', 'margin_pgd', 'momentum_iterative')
+    )
     for function in test.functions():
         function(None, None, None, 'rng')
     pgd = {'rng': 'rng', 'steps': 7, 'restarts': 3, 'step_size': 0.05, 'norm': 'linf'}
