@@ -84,7 +84,7 @@ def test_final_evaluation_of_every_radius():
 
 @pytest.fixture(scope='module')
 def scored(tmp_path_factory):
-    """A linear flow of `digits` beside brighter images and noise: (run, state, what `Foreign` found, the brighter images)."""
+    """A linear flow of `digits` beside brighter images and noise: (run, state, what `Foreign` found, brighter images)."""
     folder = tmp_path_factory.mktemp('ood')
     digits = data.find('digits', None, 8, 1)
     images = np.asarray(digits.test.read(np.arange(30)).images)

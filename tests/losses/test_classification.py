@@ -22,7 +22,7 @@ def test_cross_entropy_of_labels_and_of_probabilities():
 
 
 def _label_map():
-    """Logits [2, 3, 3, 4] of pixels, their classes, and which pixels count; the others are of a class that does not exist."""
+    """Logits [2, 3, 3, 4] of pixels, their classes, and which pixels count; the others are of no class that exists."""
     rng = np.random.default_rng(1)
     logits = rng.normal(size=(2, 3, 3, 4)).astype(np.float32)
     counts = rng.uniform(size=(2, 3, 3)) < 0.6
@@ -99,7 +99,7 @@ def test_other_shapes_and_dtypes_are_refused_in_one_line(function, shape, dtype,
 
 
 def test_where_of_another_dtype_is_refused():
-    with pytest.raises(ValueError, match='^where has dtype float32; allowed: bool'):
+    with pytest.raises(ValueError, match=r'^where has dtype float32; allowed: bool'):
         losses.cross_entropy(jnp.asarray(LOGITS), jnp.asarray(LABELS), where=jnp.ones(7))
 
 

@@ -92,7 +92,7 @@ def test_a_run_opens_no_data_for_a_bad_config(overrides, message, monkeypatch):
 def test_methods_of_your_own_are_registered_by_name(monkeypatch):
     monkeypatch.setattr(methods, '_registered', {})
     own = dataclasses.make_dataclass('Own', [], bases=(methods.find('supervised'),), frozen=True)
-    with pytest.raises(ValueError, match="method.name is 'own'"):
+    with pytest.raises(ValueError, match=r"method.name is 'own'"):
         methods.find('own')
     methods.register('own', own)
     assert type(methods.build(_config(method={'name': 'own'}), INFO)) is own
