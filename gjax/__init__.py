@@ -7,7 +7,7 @@ import importlib
 
 __version__ = '0.1.0'
 
-_PACKAGES = ('attacks', 'data', 'losses', 'masks', 'methods', 'metrics', 'nets', 'train')
+_PACKAGES = ('attacks', 'data', 'evaluators', 'losses', 'masks', 'methods', 'metrics', 'nets', 'study', 'train')
 
 
 def __getattr__(name):

@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _list() -> None:
+def _list(arguments, overrides) -> None:
     from gjax import data, methods, nets
     from gjax.train.config import experiments_dir
 
@@ -138,92 +138,114 @@ def _steps(text: str | None) -> tuple[int, int] | tuple[()]:
     return int(first), int(last)
 
 
+def _train(arguments, overrides) -> None:
+    from gjax.train import config, loop, processes
+
+    # Before anything that may fail: the others notice the end of a process that has joined them.
+    processes.start(arguments.coordinator_address, arguments.num_processes, arguments.process_id)
+    loaded, profile = config.load(arguments.config, overrides), _steps(arguments.profile)
+    done = Path(arguments.workdir, 'results.json').exists()
+    results = loop.train_and_evaluate(loaded, arguments.workdir, profile=profile)
+    if processes.is_main():
+        print(json.dumps(results, indent=2))
+    if done:
+        print(f'{arguments.workdir} is complete: nothing to do', file=sys.stderr)
+
+
+def _eval(arguments, overrides) -> None:
+    from gjax.train import loop, processes
+    from gjax.train.store.files import write_json
+
+    processes.start(arguments.coordinator_address, arguments.num_processes, arguments.process_id)
+    results = loop.evaluate_run(arguments.workdir, overrides)
+    if processes.is_main():
+        print(json.dumps(results, indent=2))
+        if arguments.out:
+            write_json(Path(arguments.out), results)
+
+
+def _report(arguments, overrides) -> None:
+    from gjax.study.report import report
+
+    metrics = tuple(name.strip() for name in (arguments.metrics or '').split(',') if name.strip())
+    print(report(arguments.runs, arguments.out, metrics))
+
+
+def _prepare(arguments, overrides) -> None:
+    from gjax.data import builders
+
+    options = {'manual_dir': arguments.manual_dir, 'mirror': arguments.mirror}
+    print(builders.prepare(arguments.name, arguments.data_dir, **options))
+
+
+def _sweep(arguments, overrides) -> None:
+    from gjax.study import sweep
+    from gjax.train import processes
+    from gjax.train.errors import RunError
+
+    if processes.launched() and not arguments.print:
+        raise RunError('gjax sweep starts its runs itself; under a launcher of several processes use its --print')
+    workdir = Path(arguments.workdir)
+    jobs = sweep.plan(arguments.config, overrides, sweep.parse_over(arguments.over), workdir)
+    if arguments.print:
+        print(sweep.commands(jobs), end='')
+        return
+    done = all(job.finished for job in jobs)
+    print(sweep.sweep(jobs, workdir, _jobs(arguments.jobs)))
+    if done:
+        print(f'all {len(jobs)} runs are complete: nothing to do', file=sys.stderr)
+
+
+def _reproduce(arguments, overrides) -> None:
+    from gjax.study.reproduce import reproduce
+    from gjax.train import processes
+    from gjax.train.errors import RunError
+
+    if processes.launched():
+        raise RunError('gjax reproduce starts its runs itself; under a launcher of several processes use gjax train')
+
+    try:
+        seeds = [int(seed) for seed in arguments.seeds.split(',')]
+    except ValueError:
+        raise RunError(f'--seeds is {arguments.seeds!r}; allowed: comma-separated integers') from None
+    if len(set(seeds)) < len(seeds):
+        raise RunError(f'--seeds is {arguments.seeds!r}; allowed: each seed once')
+    pairs = [word.removeprefix('config.').partition('=') for word in arguments.set]
+    if any(not equals for _, equals, _ in pairs):
+        raise RunError(f'--set is {" ".join(arguments.set)!r}; allowed: config.KEY=VALUE')
+    summary = reproduce(
+        arguments.name,
+        scale=arguments.scale,
+        seeds=seeds,
+        workdir=arguments.workdir,
+        overrides={key: value for key, _, value in pairs} | overrides,
+        extras=arguments.extras,
+        jobs=_jobs(arguments.jobs),
+        update_readme=arguments.update_readme,
+    )
+    print(summary['table'])
+    for path in sorted(summary['figures'].values()):
+        print(f'figure: {path}')
+    if summary['complete']:
+        print(f'reproduce {arguments.name} is complete: nothing to do', file=sys.stderr)
+
+
+COMMANDS = {
+    'list': _list,
+    'train': _train,
+    'eval': _eval,
+    'sweep': _sweep,
+    'report': _report,
+    'reproduce': _reproduce,
+    'prepare': _prepare,
+}
+
+
 def _run(arguments, overrides) -> None:
     from gjax.train.store.cache import keep_compiled
 
     keep_compiled()
-    if arguments.command == 'list':
-        _list()
-    elif arguments.command == 'train':
-        from gjax.train import config, loop, processes
-
-        # Before anything that may fail: the others notice the end of a process that has joined them.
-        processes.start(arguments.coordinator_address, arguments.num_processes, arguments.process_id)
-        loaded, profile = config.load(arguments.config, overrides), _steps(arguments.profile)
-        done = Path(arguments.workdir, 'results.json').exists()
-        results = loop.train_and_evaluate(loaded, arguments.workdir, profile=profile)
-        if processes.is_main():
-            print(json.dumps(results, indent=2))
-        if done:
-            print(f'{arguments.workdir} is complete: nothing to do', file=sys.stderr)
-    elif arguments.command == 'eval':
-        from gjax.train import loop, processes
-        from gjax.train.store import files
-
-        processes.start(arguments.coordinator_address, arguments.num_processes, arguments.process_id)
-        results = loop.evaluate_run(arguments.workdir, overrides)
-        if processes.is_main():
-            print(json.dumps(results, indent=2))
-            if arguments.out:
-                files.write_json(Path(arguments.out), results)
-    elif arguments.command == 'report':
-        from gjax.study.report import report
-
-        metrics = tuple(name.strip() for name in (arguments.metrics or '').split(',') if name.strip())
-        print(report(arguments.runs, arguments.out, metrics))
-    elif arguments.command == 'prepare':
-        from gjax.data import builders
-
-        options = {'manual_dir': arguments.manual_dir, 'mirror': arguments.mirror}
-        print(builders.prepare(arguments.name, arguments.data_dir, **options))
-    elif arguments.command == 'sweep':
-        from gjax.study import sweep
-        from gjax.train import processes
-        from gjax.train.errors import RunError
-
-        if processes.launched() and not arguments.print:
-            raise RunError('gjax sweep starts its runs itself; under a launcher of several processes use its --print')
-        workdir = Path(arguments.workdir)
-        jobs = sweep.plan(arguments.config, overrides, sweep.parse_over(arguments.over), workdir)
-        if arguments.print:
-            print(sweep.commands(jobs), end='')
-            return
-        done = all(job.finished for job in jobs)
-        print(sweep.sweep(jobs, workdir, _jobs(arguments.jobs)))
-        if done:
-            print(f'all {len(jobs)} runs are complete: nothing to do', file=sys.stderr)
-    else:
-        from gjax.study.reproduce import reproduce
-        from gjax.train import processes
-        from gjax.train.errors import RunError
-
-        if processes.launched():
-            raise RunError('gjax reproduce starts its runs itself; under a launcher of several processes use gjax train')
-
-        try:
-            seeds = [int(seed) for seed in arguments.seeds.split(',')]
-        except ValueError:
-            raise RunError(f'--seeds is {arguments.seeds!r}; allowed: comma-separated integers') from None
-        if len(set(seeds)) < len(seeds):
-            raise RunError(f'--seeds is {arguments.seeds!r}; allowed: each seed once')
-        pairs = [word.removeprefix('config.').partition('=') for word in arguments.set]
-        if any(not equals for _, equals, _ in pairs):
-            raise RunError(f'--set is {" ".join(arguments.set)!r}; allowed: config.KEY=VALUE')
-        summary = reproduce(
-            arguments.name,
-            scale=arguments.scale,
-            seeds=seeds,
-            workdir=arguments.workdir,
-            overrides={key: value for key, _, value in pairs} | overrides,
-            extras=arguments.extras,
-            jobs=_jobs(arguments.jobs),
-            update_readme=arguments.update_readme,
-        )
-        print(summary['table'])
-        for path in sorted(summary['figures'].values()):
-            print(f'figure: {path}')
-        if summary['complete']:
-            print(f'reproduce {arguments.name} is complete: nothing to do', file=sys.stderr)
+    COMMANDS[arguments.command](arguments, overrides)
 
 
 def _failed(code: int = 1) -> int:

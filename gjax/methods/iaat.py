@@ -52,24 +52,21 @@ def select_radius(radius, robust, robust_above, clean_correct, *, gamma, beta, e
 
 @dataclasses.dataclass(frozen=True)
 class IAAT(Classifier):
-    """The paper's method; defaults are its CIFAR-10 values.
-
-    eps: warm-up radius. gamma, beta: see `select_radius`. min_step: a0. warmup_epochs: W, counted from 0.
-    eps_warmup_epochs: the warm-up radius rises linearly from zero over this time, like that of the uniform attacks (0, the
-    paper: eps from the start). eps_max: cap on all radii, warm-up included; 0 for none (the paper). reuse_attack: train on
-    the selection's own attack image (at e + gamma where the radius rose, else at e) projected to eps_i, which saves a third
-    of the cost and changes the method.
-    """
+    """The paper's method; defaults are its CIFAR-10 values."""
 
     attack_batch_norm: str = 'train_update'
-    eps: float = 8 / 255
-    gamma: float = 1.9 / 255
-    beta: float = 0.1
-    min_step: float = 2 / 255
+    eps: float = 8 / 255  # radius of the warm-up
+    gamma: float = 1.9 / 255  # see `select_radius`
+    beta: float = 0.1  # see `select_radius`
+    min_step: float = 2 / 255  # a0
     attack_steps: int = 10
-    warmup_epochs: int = 10
+    warmup_epochs: int = 10  # W, counted from 0
+    # The warm-up radius rises linearly from zero over this time, like that of the uniform attacks; 0, the paper: eps from
+    # the start.
     eps_warmup_epochs: float = 0.0
-    eps_max: float = 0.0
+    eps_max: float = 0.0  # cap on all radii, the warm-up's included; 0, the paper: none
+    # Train on the selection's own attack image (at e + gamma where the radius rose, else at e), projected to eps_i. This
+    # saves a third of the cost and changes the method.
     reuse_attack: bool = False
 
     def __post_init__(self):

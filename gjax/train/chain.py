@@ -82,12 +82,12 @@ class Chain:
             raise RunError(f'{parent} holds no checkpoint any more; move it away to train it again')
         return restored[0]
 
-    def summary(self, workdir: Path) -> dict:
-        """What results.json says of all stages: their metrics as 'STAGE/METRIC'."""
+    def summary(self, workdir: Path) -> tuple[dict, str]:
+        """What results.json says of all stages: their metrics as 'STAGE/METRIC', and every protocol once."""
         found = {name: read_results(workdir / name) for name in self.stages}
         metrics = {f'{stage}/{name}': v for stage, results in found.items() for name, v in results['metrics'].items()}
         parts = [part for results in found.values() for part in results.get('protocol', '').split('; ') if part]
-        return {'metrics': metrics, 'protocol': '; '.join(dict.fromkeys(parts))}
+        return metrics, '; '.join(dict.fromkeys(parts))
 
 
 def stage_key(stage: Stage) -> int:

@@ -23,7 +23,8 @@ class Look:
 
     Functions of batches have the form function(state, batch, *more, rng=key) -> {name: [B, ...]}. They are compiled once for
     a run, see padded batches of one size over all devices, and their results are kept as long as the state is looked at:
-    evaluators that ask for the same means or rows share them. The key of batch i of any split is fold_in(key, i).
+    evaluators that ask for the same means or rows share them. The key of batch i of any split is fold_in(key, i). In a run
+    of several sources the batches of each carry its number as 'domain'; those of other sets have none.
     """
 
     def __init__(self, run, state=None, *, when: str = 'log', log=()):
@@ -99,7 +100,7 @@ class Look:
         program = self._evaluate(function)
         with run.feed.examples(name, split, run.config.train.eval_batch_size) as sources:
             source, mask = next(iter(sources))
-            results = jax.device_get(program(self.state, source, (), run.eval_rng))
+            results = jax.device_get(program(self.state, source, (), run.eval_rng, self._domain(name)))
         return {key: values[mask] for key, values in results.items()}
 
     def over(self, function: Callable, images: np.ndarray, *more) -> dict[str, np.ndarray]:
@@ -167,14 +168,19 @@ class Look:
         run = self._run
         return run.once(('batches', _key(function)), lambda: make_evaluate(function, run.mesh, run.feed.batch))
 
+    def _domain(self, name: str):
+        """The number of a source among several; None for other sets."""
+        domains = self.info.domains
+        return np.int32(domains.index(name)) if len(domains) > 1 and name in domains else None
+
     def _batches(self, function: Callable, name: str, split: str, more, rows=None):
         """Yields (results on the host, mask) over a split; the last batch is padded to the common size."""
         run = self._run
-        program = self._evaluate(function)
+        program, domain = self._evaluate(function), self._domain(name)
         with contextlib.closing(_iterate(run, name, split, rows)) as batches:
             for number, (source, mask) in enumerate(batches):
                 self.check()
-                results = program(self.state, source, more, jax.random.fold_in(run.eval_rng, number))
+                results = program(self.state, source, more, jax.random.fold_in(run.eval_rng, number), domain)
                 yield jax.device_get(results), mask
 
     def _once(self, key, measure: Callable):

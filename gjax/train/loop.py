@@ -104,7 +104,7 @@ def train_and_evaluate(config, workdir: str | Path, *, mesh=None, profile=()) ->
         with open_workdir(config, workdir):
             for name in chain.stages:
                 _one_stage(chain, name, workdir / name, signals)
-            results = _content(config, chain.main.num_steps, {}) | chain.summary(workdir)
+            results = _content(config, chain.main.num_steps, *chain.summary(workdir))
             if processes.is_main():
                 write_json(workdir / 'results.json', results)
         return results
@@ -195,8 +195,8 @@ def _train_and_evaluate(run: Run, chain: Chain, config, workdir: Path, checkpoin
     calls = run.advance(state, step, trace.cuts, rest=lambda: signals.received is not None) if trains else iter(())
     look = None  # at the last state
     with contextlib.ExitStack() as stack:
-        for closing in (trace, bar, log, *([calls] if trains else [])):
-            stack.enter_context(contextlib.closing(closing))
+        for opened in (log, bar, *([calls] if trains else []), trace):  # closed from the last to the first
+            stack.enter_context(contextlib.closing(opened))
         trace.at(step)
         for state, stop, metrics in speed.timed(calls, step):
             resting, trained = state is not None, time.monotonic() - started - evaluated

@@ -54,13 +54,16 @@ def step_batch(roles: dict):
 
 
 def make_evaluate(function, mesh, batch_of):
-    """The compiled function (state, source, more, rng) -> per-example results of function(state, batch, *more, rng=rng).
+    """The compiled function (state, source, more, rng, domain) -> results of function(state, batch, *more, rng=rng).
 
-    batch_of: makes a batch of a source, inside jit.
+    batch_of: makes a batch of a source, inside jit; domain: if given, an int32 scalar that the batch gets as 'domain' [B].
     """
 
-    def call(state, source, more, rng):
-        batch = jax.lax.with_sharding_constraint(batch_of(source), sharded(mesh))
+    def call(state, source, more, rng, domain=None):
+        batch = batch_of(source)
+        if domain is not None:
+            batch |= {'domain': jnp.broadcast_to(domain, batch['index'].shape)}
+        batch = jax.lax.with_sharding_constraint(batch, sharded(mesh))
         return function(state, batch, *more, rng=rng)
 
     return compiled(call, mesh)

@@ -80,48 +80,19 @@ class Run:
     """One run's parts, built from its config."""
 
     def __init__(self, config, mesh=None):
-        self.config, train = config, config.train
+        self.config = config
         self._compiled = {}
         self.check = lambda: None  # called before every evaluated batch; may raise to stop
         self.mesh = data_mesh() if mesh is None else mesh
         _check_ranges(config, self.mesh)
-        cls = methods.check(config)
-        sets = methods.Sets(*data.set_names(config.data))
-        roles = cls.roles(sets)
-        _check_roles(config, roles, sets)
         self.init_rng, data_rng, self.eval_rng = jax.random.split(jax.random.key(config.seed), 3)
         order_rng, self.augment_rng = jax.random.split(data_rng)
-        self.datasets = data.open_sets(config.data, config.seed) if roles else {}
-        pools = feeds.make_pools(roles, self.datasets, train.batch_size, order_rng)
-        self._set_durations(pools)
-        self.info = self._facts(sets, pools)
-        self.whole_method = methods.build(config, self.info)  # of all stages
-        check_stage(config, self.whole_method)
-        self.method = self.whole_method.at(config.stage) if config.stage else self.whole_method
-        if (own := self.method.roles(sets)) != roles:
-            _check_roles(config, own | roles, sets)
-            self.datasets = self.datasets or data.open_sets(config.data, config.seed)
-            pools = feeds.make_pools(own, self.datasets, train.batch_size, order_rng)
-        self.pools = pools
-        self.trained = tuple(dict.fromkeys(own for pool in pools.values() for own in pool.role.sets))
+        self._open(order_rng)
+        self.trained = tuple(dict.fromkeys(own for pool in self.pools.values() for own in pool.role.sets))
         self._example = self._first_examples(self.method.init_examples)
         self._check_state()
-        self.steps_per_call = min(train.steps_per_call, self.info.steps_per_epoch)
-        if config.data.streaming and pools:
-            shapes = [(pool.draw.batch_size, self.datasets[pool.role.sets[0]].image_shape) for pool in pools.values()]
-            batch_bytes = max(size * int(np.prod(shape)) for size, shape in shapes)
-            self.steps_per_call = max(1, min(self.steps_per_call, feeds.CHUNK_BYTES // batch_bytes))
-            self.feed = feeds.Streamed(
-                self.datasets,
-                pools,
-                self.mesh,
-                num_steps=self.num_steps,
-                max_steps=self.steps_per_call,
-                workers=config.data.workers,
-            )
-        else:
-            feeds.check_memory(self.datasets.values(), self.mesh)
-            self.feed = feeds.Resident(self.datasets, pools, self.mesh)
+        self.steps_per_call = min(config.train.steps_per_call, self.info.steps_per_epoch)
+        self.feed = self._make_feed()
         augmentation = {'padding': config.data.padding, 'padding_mode': config.data.padding_mode, 'mirror': config.data.flip}
         if self.info.label is not None and self.info.label.kind == 'map':
             augmentation['ignore'] = self.info.label.ignore
@@ -129,6 +100,38 @@ class Run:
             self.method, self.mesh, self.feed, max_steps=self.steps_per_call, augmentation=augmentation
         )
         self.evaluators = self.method.evaluators()
+
+    def _open(self, order_rng) -> None:
+        """Checks the options, opens the sets and builds the method, of the whole config and of its stage."""
+        config, batch_size = self.config, self.config.train.batch_size
+        cls = methods.check(config)
+        sets = methods.Sets(*data.set_names(config.data))
+        roles = cls.roles(sets)
+        _check_roles(config, roles, sets)
+        self.datasets = data.open_sets(config.data, config.seed) if roles else {}
+        self.pools = feeds.make_pools(roles, self.datasets, batch_size, order_rng)
+        self._set_durations(self.pools)
+        self.info = self._facts(sets, self.pools)
+        self.whole_method = methods.build(config, self.info)
+        check_stage(config, self.whole_method)
+        self.method = self.whole_method.at(config.stage) if config.stage else self.whole_method
+        if (own := self.method.roles(sets)) != roles:
+            _check_roles(config, roles | own, sets)
+            self.datasets = self.datasets or data.open_sets(config.data, config.seed)
+            self.pools = feeds.make_pools(own, self.datasets, batch_size, order_rng)
+        for role, pool in self.pools.items():
+            check_divisible(f'the batch size of role {role!r}', pool.draw.batch_size, self.mesh)
+
+    def _make_feed(self):
+        """Where batches come from: sets in memory or streams. Streams may shorten the compiled calls."""
+        config, pools = self.config, self.pools
+        if not (config.data.streaming and pools):
+            feeds.check_memory(self.datasets.values(), self.mesh)
+            return feeds.Resident(self.datasets, pools, self.mesh)
+        sizes = (pool.draw.batch_size * math.prod(self.datasets[pool.role.sets[0]].image_shape) for pool in pools.values())
+        self.steps_per_call = max(1, min(self.steps_per_call, feeds.CHUNK_BYTES // max(sizes)))
+        lengths = {'num_steps': self.num_steps, 'max_steps': self.steps_per_call}
+        return feeds.Streamed(self.datasets, pools, self.mesh, **lengths, workers=config.data.workers)
 
     def _set_durations(self, pools: dict) -> None:
         """Steps of an epoch, of the run, and between evaluations and checkpoints."""

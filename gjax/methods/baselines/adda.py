@@ -24,14 +24,13 @@ D = 'domain'
 
 @dataclasses.dataclass(frozen=True)
 class ADDA(SourceOnly):
-    """Both phases are one run. The player 'embedding' is F_s in the first, F_t in the second and in evaluation. The metric
-    `phase` says which one a step is of; the metrics of the other are 0.
+    """Both phases are one run. The player 'embedding' is F_s in the first phase, and F_t in the second and in evaluation.
 
-    source_share: the first phase's share of the steps. adaptation_rate: F_t's learning rate as a multiple of the config's.
+    The metric `phase` says which phase a step belongs to; the metrics of the other phase are 0.
     """
 
-    source_share: float = 0.5
-    adaptation_rate: float = 0.2
+    source_share: float = 0.5  # the first phase's share of the steps
+    adaptation_rate: float = 0.2  # F_t's learning rate as a multiple of the config's
 
     def __post_init__(self):
         super().__post_init__()

@@ -10,15 +10,13 @@ from gjax.methods.core.optimisers import ramp
 
 @dataclasses.dataclass(frozen=True)
 class UniformAttack(Classifier):
-    """Options of the methods that attack every image at the same radius; eps and step_size in [0, 1] units.
-
-    eps_warmup_epochs: radius and step size rise linearly from zero over this time (0, the papers' setting: from the
-    start at their full value). Small networks under a large radius do not leave the constant predictor without it.
-    """
+    """Options of the methods that attack every image at the same radius; eps and step_size are in [0, 1] units."""
 
     eps: float = 8 / 255
     step_size: float = 2 / 255
-    attack_steps: int = 10
+    attack_steps: int = 10  # of PGD
+    # Radius and step size rise linearly from zero over this time; 0, the papers' setting, starts at their full value. Small
+    # networks under a large radius do not leave the constant predictor without it.
     eps_warmup_epochs: float = 0.0
 
     def __post_init__(self):
@@ -29,7 +27,7 @@ class UniformAttack(Classifier):
         positive('method.eps_warmup_epochs', self.eps_warmup_epochs)
 
     def uniform_attack(self, state, images, targets, *, rng, **options):
-        """`Classifier.attack` at this step's radius."""
+        """`Classifier.attack` at the radius of the state's step; returns (images, batch statistics after the attack)."""
         scale = ramp(state.step, self.eps_warmup_epochs * self.info.steps_per_epoch)
         eps, step_size = self.eps * scale, self.step_size * scale
         return self.attack(state, images, targets, eps, rng=rng, steps=self.attack_steps, step_size=step_size, **options)

@@ -11,10 +11,10 @@ LAYERS = ('logits', 'embedding')
 
 @dataclasses.dataclass(frozen=True)
 class CORAL(Aligned):
-    """CE(C(F(s)), y) + weight CORAL(layer(s), layer(t)) (Eq. 5). layer: 'logits' (the paper) or 'embedding' (DomainBed)."""
+    """CE(C(F(s)), y) + weight CORAL(layer(s), layer(t)) (Eq. 5)."""
 
     weight: float = 1.0
-    layer: str = 'logits'
+    layer: str = 'logits'  # the paper; 'embedding' is DomainBed's
 
     def __post_init__(self):
         super().__post_init__()

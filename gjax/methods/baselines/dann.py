@@ -16,14 +16,10 @@ D = 'domain'
 
 @dataclasses.dataclass(frozen=True)
 class DANN(Aligned):
-    """One update of all three: D descends its own loss, F climbs it, lambda times as fast, through the reversal.
+    """One update of all three players: D descends its own loss; F climbs it, lambda times as fast, through the reversal."""
 
-    weight: lambda at the end of training. steepness: of its rise 2 / (1 + exp(-steepness progress)) - 1 (Eq. 14); 0 for
-    none.
-    """
-
-    weight: float = 1.0
-    steepness: float = 10.0
+    weight: float = 1.0  # lambda at the end of training
+    steepness: float = 10.0  # of lambda's rise 2 / (1 + exp(-steepness progress)) - 1 (Eq. 14); 0: lambda is constant
 
     def __post_init__(self):
         super().__post_init__()

@@ -21,12 +21,12 @@ SECOND = 'second_classifier'
 
 @dataclasses.dataclass(frozen=True)
 class MCD(Adaptation):
-    """generator_steps: of C after every A and B. All updates of a step have the learning rate of that step, however many a
-    player takes. Evaluation adds both classifiers' logits."""
+    """All updates of a step have the learning rate of that step, however many a player takes. Evaluation adds the logits of
+    both classifiers."""
 
     classifying: ClassVar[tuple] = (F, C, SECOND)
 
-    generator_steps: int = 4
+    generator_steps: int = 4  # updates C after every A and B
 
     def __post_init__(self):
         super().__post_init__()

@@ -13,7 +13,7 @@ from gjax.methods.core.classifier import Classifier
 class Supervised(Classifier):
     """min E[CE(f(x), y)]; with mixup_alpha > 0 on convex combinations of pairs, m ~ Beta(alpha, alpha)."""
 
-    mixup_alpha: float = 0.0
+    mixup_alpha: float = 0.0  # 0 for no mixup
 
     def __post_init__(self):
         super().__post_init__()

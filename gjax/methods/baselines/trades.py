@@ -9,9 +9,9 @@ from gjax.methods.core.checks import positive
 
 @dataclasses.dataclass(frozen=True)
 class Trades(UniformAttack):
-    """min E[CE(f(x), y) + lam max_{|d|_inf <= eps} KL(f(x) || f(x + d))]; lam is the paper's 1 / lambda, usually 6."""
+    """min E[CE(f(x), y) + lam max_{|d|_inf <= eps} KL(f(x) || f(x + d))]; usually with lam = 6."""
 
-    lam: float = 6.0
+    lam: float = 6.0  # the paper's 1 / lambda
 
     def __post_init__(self):
         super().__post_init__()

@@ -36,9 +36,10 @@ class Role(NamedTuple):
     """One batch of a training step: which sets it is drawn from, how, and which of their fields reach the step."""
 
     sets: tuple[str, ...]  # several are pooled into one batch
-    # Every batch also holds 'index', int32 [B]: the example's position in the pool. 'domain', int32 [B], the position in
-    # `sets`, is given only if it is asked for here; a field that is left out reaches no step.
-    fields: tuple[str, ...] = ('image', 'label')
+    # The columns that reach the step, of 'image', 'points', 'label'; () for all that the sets have. A column that is left
+    # out reaches no step. 'domain', int32 [B], the position in `sets`, is given only if it is asked for here. 'index',
+    # int32 [B], the example's position in the pool, is always given.
+    fields: tuple[str, ...] = ()
     batch_size: int = 0  # 0: train.batch_size
     # 'shuffled': epochs of the whole pool. 'equal': the same number from every set, in the order of `sets`. 'classes': the
     # same number of every class, in the order of the classes, so that [K * b, ...] reshapes to a batch a class.

@@ -67,8 +67,7 @@ def _forward(images, kernel, strides, padding):
     return lax.platform_dependent(images, kernel, cpu=cpu, default=native)
 
 
-# Four ways to the input's gradient; each is up to ten times faster on CPUs than the others where `_input_gradient` takes
-# it.
+# Four forms of the input's gradient. Each is the fastest on CPUs for some shapes; `_input_gradient` chooses.
 
 
 def _dilated_input_gradient(strides, padding, sizes, kernel, cotangent):

@@ -50,7 +50,8 @@ def make_pools(roles: dict[str, Role], datasets: dict[str, data.Dataset], batch_
 
 
 def _pool(name: str, role: Role, datasets, batch_size: int, rng) -> Pool:
-    fields = {*datasets[role.sets[0]].fields, 'domain'}
+    columns = tuple(datasets[role.sets[0]].fields)
+    role, fields = role._replace(fields=role.fields or columns), {*columns, 'domain'}
     for field in role.fields:
         if field not in fields:
             raise RunError(

@@ -60,7 +60,7 @@ class RunLog:
     """metrics.jsonl, and the same numbers as TensorBoard events.
 
     On resume, lines after the resumed step are dropped (a torn last one too) and TensorBoard is told to drop its own, so no
-    step appears twice. `write` may take numbers that belong to this process's clock alone: those go to TensorBoard only.
+    step appears twice. Timings, which differ between runs, go to TensorBoard alone, so that two runs' metrics.jsonl compare.
     """
 
     def __init__(self, workdir: Path, step: int):
