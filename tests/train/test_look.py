@@ -1,5 +1,7 @@
 """A look at a state: padding never counts, rows are slices, and nothing is computed twice."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -115,6 +117,23 @@ def test_every_batch_of_any_split_has_its_own_key(run):
     for name in ('a', 'b'):
         np.testing.assert_array_equal(look.rows(noisy, name, 'test')['noise'], expected)
     np.testing.assert_array_equal(look.first(noisy, 'b', 'test')['noise'], jax.random.uniform(run.eval_rng, (BATCH,)))
+
+
+def test_batches_of_several_sources_carry_their_number(run):
+    """As in training; those of other sets, and of a single source, have none."""
+    run.info = dataclasses.replace(run.info, domains=('b', 'a'))
+
+    def numbered(state, batch, *, rng):
+        return {'domain': batch.get('domain', jnp.full(len(batch['label']), -1))}
+
+    run.datasets['unseen'] = run.datasets['a']
+    run.feed._splits['unseen', 'test'] = run.feed._splits['a', 'test']
+    look = run.look(jnp.float32(0))
+    found = {name: set(look.rows(numbered, name, 'test')['domain'].tolist()) for name in ('a', 'b', 'unseen')}
+    assert found == {'a': {1}, 'b': {0}, 'unseen': {-1}}
+    assert set(look.first(numbered, 'a', 'test')['domain'].tolist()) == {1}
+    run.info = dataclasses.replace(run.info, domains=('a',))
+    assert set(run.look(jnp.float32(0)).rows(numbered, 'a', 'test')['domain'].tolist()) == {-1}
 
 
 def test_the_first_batch_is_masked(run):
