@@ -139,7 +139,10 @@ def _compiled(method):
 def trained(method, domains, steps: int, seed: int = 0):
     """The state after so many steps on whole domains, and the last metrics."""
     roles = method.roles(methods.Sets(('source',), 'target'))
-    batch = {name: {key: domains[name][key] for key in (*(role.fields or ('image', 'label')), 'index')} for name, role in roles.items()}
+    batch = {
+        name: {key: domains[name][key] for key in (*(role.fields or ('image', 'label')), 'index')}
+        for name, role in roles.items()
+    }
     init, run = _compiled(method)
     return run(init(jax.random.key(seed), domains['source']), batch, jnp.int32(steps))
 
