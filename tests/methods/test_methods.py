@@ -34,7 +34,7 @@ def test_defaults_build_every_method(name):
 @pytest.mark.parametrize(
     ('sections', 'message'),
     [
-        ({'method': {'name': 'iat'}}, r"method.name is 'iat' \(did you mean iaat\?\); allowed: supervised"),
+        ({'method': {'name': 'iat'}}, r"method.name is 'iat' \(did you mean iaat\?\); allowed: iaat, lottery"),
         ({'method': {'name': 'iaat', 'beta': 1.5}}, r'method.beta is 1.5; allowed: 0\.\.1'),
         ({'method': {'name': 'iaat', 'gama': 1}}, r'method.gama is 1.*did you mean gamma'),
         ({'method': {'name': 'iaat', 'attack_batch_norm': 'x'}}, "attack_batch_norm is 'x'; allowed: train, eval"),

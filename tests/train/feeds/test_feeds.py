@@ -161,7 +161,7 @@ def _config(**overrides):
         ({'data.target': 'digit'}, r"data.target is 'digit' \(did you mean digits\?\); allowed"),
         ({'data.channels': 0}, r'data.target has images of \(16, 16, 3\); allowed: \(16, 16, 1\).*set data.image_size'),
         ({'data.channels': 2}, r'data.channels is 2; allowed: 0, 1, 3'),
-        ({'train.batch_size': 4400}, r'train.batch_size is 4400; allowed: at most \d+'),
+        ({'train.batch_size': 4400}, r'train.batch_size is 4400; allowed: at most 4000'),
     ],
 )
 def test_what_does_not_fit_a_run_is_refused(overrides, message):
@@ -183,14 +183,14 @@ def test_one_domain_is_enough_for_other_methods():
 def test_batches_of_both_domains_are_functions_of_seed_and_step(streaming, meshes):
     """Other lengths, orders of their own; the target's labels do not come with them."""
     options = {'data.target': 'digits', 'data.streaming': streaming, 'train.batch_size': 40, 'train.steps_per_call': 7}
-    run = Run(_config(**options | {'data.validation': 0.0}), meshes[8])
+    run = Run(_config(**options), meshes[8])
     assert run.info.steps_per_epoch == 1437 // 40
     read = jax.jit(lambda source, step: run.feed.begin(source, step, 1)(0, step))
     with run.feed.chunks(33, [1] * 4) as sources:
         batches = [jax.device_get(read(source, np.int32(33 + i))) for i, source in enumerate(sources)]
     assert set(batches[0]['source']) == {'image', 'label', 'index'}
     assert set(batches[0]['target']) == {'image', 'index'}
-    other = Run(_config(**options | {'data.streaming': False, 'data.validation': 0.0}), meshes[1])
+    other = Run(_config(**options | {'data.streaming': False}), meshes[1])
     with contextlib.closing(other.advance(other.init(), 0)), other.feed.chunks(35, [1]) as sources:
         again = jax.device_get(other.feed.begin(next(iter(sources)), np.int32(35), 1)(0, np.int32(35)))
     for domain in ('source', 'target'):
