@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gjax.evaluators import END
-from gjax.evaluators.domains import AdaptationEvaluation, Embeddings, Selection
+from gjax.evaluators.domains import AdaptationEvaluation, Embeddings, Selection, accuracy_by_class
 from gjax.metrics import told_apart
 from gjax.train import config as configs
 from gjax.train.loop import train_and_evaluate
@@ -99,6 +99,22 @@ def test_embeddings_measure_only_what_they_keep(tiny):
     assert found.arrays == {}  # pictures are of the end
     nothing = Embeddings(_features, _logits, AdaptationEvaluation(probe_examples=0, pictures=0))
     assert nothing(look.state, look) == ({}, {})
+
+
+def test_classes_are_counted_in_the_splits_that_the_target_has():
+    """Here the source alone has a validation split."""
+    run = TinyRun({'source': dataset('source', 0, validation=5), 'target': dataset('target', 60, 17, 25)}, ('source',))
+    look = run.look(jnp.float32(1))
+    found = accuracy_by_class(_logits, 3)(look.state, look).metrics
+    right = np.where(levels(run, 'target', 'test') >= np.float32(0.05), 0, 1) == run.datasets['target'].test.labels
+    assert found['target_accuracy'] == pytest.approx(right.mean())
+    by_class = [right[run.datasets['target'].test.labels == k].mean() for k in range(3)]
+    assert [found[f'target_class_{k}_accuracy'] for k in range(3)] == pytest.approx(by_class)
+    assert found['target_mean_class_accuracy'] == pytest.approx(np.mean(by_class))
+    assert [name for name in found if name.startswith('validation')] == [
+        'validation_source_accuracy',
+        'validation_source_loss',
+    ]
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_a_vae_is_scored_and_the_extractor_is_trained_once(config, tmp_path):
     names = ('frechet_distance', 'inception_score', 'reconstruction_frechet_distance', 'linear_probe_accuracy')
     assert all(np.isfinite(results['metrics'][name]) for name in names)
     assert results['metrics']['linear_probe_accuracy'] > 0.9
-    assert results['protocol'].startswith('contract ')
+    assert results['protocol'].startswith('last step, test split; contract ')
     assert results['protocol'].endswith(', 50 samples')
     pictures = np.load(tmp_path / 'vae' / 'images.npz')
     assert pictures['generated'].shape == (64, 8, 8, 1)
@@ -115,7 +115,7 @@ def test_inception_scores_by_the_weights_of_a_file(data, tmp_path):
     np.savez(file, **random_state_dict(7))
     options = {'evaluation__extractor': f'inception:{file}', 'evaluation__samples': 24}
     results = train_and_evaluate(tiny_config('gan', data[0], **options), tmp_path / 'gan')
-    assert results['protocol'].startswith('inception-v3 ')
+    assert results['protocol'].startswith('last step, test split; inception-v3 ')
     assert results['protocol'].endswith(', 24 samples')
     assert np.isfinite(results['metrics']['frechet_distance'])
     assert 1 <= results['metrics']['inception_score'] <= 7

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from typing import Any, ClassVar
 
 import jax
@@ -131,6 +132,15 @@ def test_a_stage_that_does_not_train_evaluates_what_begin_made(whole):
     assert 'logged' not in own['metrics']
     assert not (folder / 'judged/metrics.jsonl').read_text()  # it took no step
     assert evaluate_run(folder / 'judged')['metrics'] == own['metrics']
+
+
+def test_a_stage_that_does_not_train_goes_on_where_it_was_interrupted(whole, tmp_path):
+    """Its state was saved, its results were not."""
+    results, folder = whole
+    shutil.copytree(folder, tmp_path / 'run')
+    for file in ('results.json', 'judged/results.json', 'more/results.json'):
+        (tmp_path / 'run' / file).unlink()
+    assert train_and_evaluate(_config(), tmp_path / 'run') == results
 
 
 def test_an_added_stage_leaves_the_others_as_they_were(whole, tmp_path):
