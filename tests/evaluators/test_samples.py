@@ -15,6 +15,7 @@ from gjax.train.run import Run
 from gjax.train.store.cache import cache_dir
 from tests.contract.cases import tiny_config
 from tests.inception import random_state_dict
+from tests.states import assert_equal
 
 EXTRACTOR = """
 from tests.contract.cases import tiny_config
@@ -87,8 +88,7 @@ def test_two_runs_at_once_train_one_extractor(config):
     with ThreadPoolExecutor(2) as pool:
         made = list(pool.map(lambda run: Extractor(run.config.evaluation.extractor, run), runs))
     assert made[0].name == made[1].name
-    for own, other in zip(*(jax.tree.leaves(extractor.variables) for extractor in made), strict=True):
-        np.testing.assert_array_equal(own, other)
+    assert_equal(made[0].variables, made[1].variables)
 
 
 def test_without_an_extractor_there_is_no_distance_and_a_plain_autoencoder_has_no_samples(data, config, tmp_path):
