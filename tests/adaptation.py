@@ -10,6 +10,7 @@ import numpy as np
 
 from gjax import methods
 from gjax.evaluators.domains import AdaptationEvaluation
+from gjax.losses import correct
 from gjax.methods.core.contract import DataInfo
 from gjax.methods.core.optimisers import build_optimizer
 
@@ -88,7 +89,7 @@ class ToyNet:
 
 def toy_method(name, *, steps=300, learning_rate=0.02, optimizer='adam', **options):
     """The method `name` on the toy."""
-    cls = methods._class(name)
+    cls = methods.find(name)
     info = DataInfo(2, 256, 10, steps, (1, 1, 2))
     spec = {'name': optimizer, 'learning_rate': learning_rate, 'momentum': 0.0, 'schedule': 'inverse', 'decay': 0.01}
     if name == 'generate_to_adapt':
@@ -137,9 +138,11 @@ def _compiled(method):
 
 def trained(method, domains, steps: int, seed: int = 0):
     """The state after so many steps on whole domains, and the last metrics."""
-    batch = {'source': domains['source'], 'target': {k: v for k, v in domains['target'].items() if k != 'label'}}
-    if method.target_labels:
-        batch = domains
+    roles = method.roles(methods.Sets(('source',), 'target'))
+    batch = {
+        name: {key: domains[name][key] for key in (*(role.fields or ('image', 'label')), 'index')}
+        for name, role in roles.items()
+    }
     init, run = _compiled(method)
     return run(init(jax.random.key(seed), domains['source']), batch, jnp.int32(steps))
 
@@ -156,4 +159,4 @@ def assert_close(found, expected, message='', *, atol: float = 1e-6):
 
 
 def accuracy(method, state, domain) -> float:
-    return float(method.evaluate(state, domain, rng=jax.random.key(0))['accuracy'].mean())
+    return float(correct(method.logits(state, domain['image']), domain['label']).mean())

@@ -20,10 +20,11 @@ import numpy as np
 from experiments.benchmarks import content, measure
 from experiments.benchmarks.peer import Peer
 from gjax import data
+from gjax.methods.core.contract import Role
 from gjax.train import config, progress
 from gjax.train.devices import data_mesh
 from gjax.train.errors import RunError
-from gjax.train.feeds import Resident, Streamed
+from gjax.train.feeds import Resident, Streamed, make_pools
 from gjax.train.run import MAX_WORKERS, Run
 
 ENDLESS = 10**6  # steps, of which only the first are read
@@ -33,7 +34,7 @@ LOADER = 'experiments.benchmarks.torch.loader'
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A set to read. steps: batches of a chunk. peer: the data set of `torch_loader` that reads the same files."""
+    """A set to read. steps: batches of a chunk. peer: the data set of `torch.loader` that reads the same files."""
 
     title: str
     dataset: data.Dataset
@@ -73,17 +74,23 @@ def _held(workers: int, steps: int) -> int:
     return 2 + -(-6 * max(1, workers) // steps)
 
 
+def _pools(case: Case):
+    """(sets, pools): the training split as the only role's."""
+    datasets = {'source': case.dataset}
+    return datasets, make_pools({'': Role(('source',))}, datasets, case.batch_size, jax.random.key(0))
+
+
 @contextlib.contextmanager
 def in_memory(case: Case, mesh):
     """A context that gives (an endless iterator whose items are batches gathered on the device, images of an item)."""
-    feed = Resident(case.dataset, mesh, jax.random.key(0), case.batch_size)
+    feed = Resident(*_pools(case), mesh)
     feed.load()
     steps = min(50, len(case.dataset.train) // case.batch_size)  # as many as a compiled call of the engine takes
 
     @jax.jit
     def call(source, first):
         read = feed.begin(source, first, steps)
-        return jax.lax.fori_loop(1, steps, lambda i, batch: read(i, first + i), read(0, first))
+        return jax.lax.fori_loop(1, steps, lambda i, batches: read(i, first + i), read(0, first))
 
     with feed.chunks(0, itertools.repeat(steps)) as sources:
         calls = (call(source, jnp.int32(i * steps)) for i, source in enumerate(sources))
@@ -93,7 +100,7 @@ def in_memory(case: Case, mesh):
 @contextlib.contextmanager
 def streamed(case: Case, mesh, workers: int):
     """The same of batches that arrive from a stream as global arrays."""
-    feed = Streamed(case.dataset, mesh, jax.random.key(0), case.batch_size, ENDLESS, case.steps, workers)
+    feed = Streamed(*_pools(case), mesh, num_steps=ENDLESS, max_steps=case.steps, workers=workers)
     with feed.chunks(0, itertools.repeat(case.steps)) as chunks:
         yield (jax.block_until_ready(chunk) for chunk in chunks), case.steps * case.batch_size
 

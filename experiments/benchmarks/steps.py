@@ -1,6 +1,6 @@
 """Training steps, data and augmentation included, beside plain PyTorch's of the same networks, batches and optimisers.
 
-gjax's side is the engine's compiled loop over a set in memory. PyTorch's (torch_works.py) is checked first, in every mode:
+gjax's side is the engine's compiled loop over a set in memory. PyTorch's (torch/works.py) is checked first, in every mode:
 from the same weights, on the same batch and noise, it has the same losses, and after a step again where rounding allows it.
 """
 
@@ -17,7 +17,6 @@ import numpy as np
 from experiments.benchmarks import measure
 from experiments.benchmarks.peer import Peer
 from experiments.benchmarks.works import WORKS, Work, build, compared, step_flops, timer
-from gjax import data
 from gjax.train.devices import compiled
 from gjax.train.errors import RunError
 from gjax.train.run import Run
@@ -155,8 +154,8 @@ def first_steps(run: Run, work: Work):
 
 
 def training_split(run: Run):
-    """All of it, on the host: uint8 images and labels."""
-    train = data.from_config(run.config.data.to_dict(), 0).train
+    """What the first role draws from, on the host: uint8 images and labels."""
+    train = next(iter(run.pools.values())).records
     examples = train.read(np.arange(len(train)))
     return np.asarray(examples.images), np.asarray(examples.labels)
 

@@ -96,6 +96,8 @@ class Dataset:
         if all(isinstance(split, Split) for split in self.splits.values()):
             return self
         splits = {name: records.read(np.arange(len(records))) for name, records in self.splits.items()}
+        if (label := self.fields['label']).kind == 'map':
+            splits['ignore'] = label.ignore
         loaded = check_dataset(self.name, splits.pop('train'), splits.pop('test'), self.num_classes, **splits)
         return dataclasses.replace(loaded, class_names=self.class_names)
 

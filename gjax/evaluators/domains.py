@@ -53,6 +53,8 @@ def accuracy_by_class(logits: Callable, num_classes: int, of: str = 'target') ->
 
     def conclude(means):
         found = {name: value for name, value in means.items() if not name.endswith(('class_right', 'class_count'))}
+        if f'{of}_class_right' not in means:  # a validation split that other sets have
+            return found
         shares = zip(means[f'{of}_class_right'], means[f'{of}_class_count'], strict=True)
         accuracy = {k: right / count for k, (right, count) in enumerate(shares) if count}
         found[f'{of}_mean_class_accuracy'] = sum(accuracy.values()) / len(accuracy)

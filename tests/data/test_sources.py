@@ -52,6 +52,87 @@ def test_bad_npz_is_refused(tmp_path, change, message):
         data.load(f'npz:{tmp_path}/a.npz')
 
 
+def _maps():
+    """Label maps of classes 0..3 with pixels of 255 that count nowhere."""
+    rng = np.random.default_rng(1)
+    found = {}
+    for split, count in (('train', 8), ('test', 3)):
+        classes = rng.integers(0, 4, (count, 6, 6))
+        found[f'{split}_labels'] = np.where(rng.uniform(size=classes.shape) < 0.1, 255, classes).astype(np.uint8)
+    return found
+
+
+def test_label_maps_through_npz(tmp_path):
+    np.savez(tmp_path / 'a.npz', **(_arrays() | _maps()))
+    dataset = data.load(f'npz:{tmp_path}/a.npz')
+    assert dataset.fields['label'] == data.Field('map', (6, 6), 'uint8', 4, 255)
+    assert dataset.num_classes == 4
+    for split in ('train', 'test'):
+        np.testing.assert_array_equal(getattr(dataset, split).labels, _maps()[f'{split}_labels'])
+    assert dataset.nbytes == 11 * (6 * 6 * 3 + 6 * 6)
+
+
+def test_another_ignore_value_comes_from_the_file(tmp_path):
+    maps = {key: np.where(x == 255, 7, x).astype(np.uint8) for key, x in _maps().items()}
+    np.savez(tmp_path / 'a.npz', ignore=7, **(_arrays() | maps))
+    assert data.load(f'npz:{tmp_path}/a.npz').fields['label'] == data.Field('map', (6, 6), 'uint8', 4, 7)
+    np.savez(tmp_path / 'b.npz', **(_arrays() | maps))
+    assert data.load(f'npz:{tmp_path}/b.npz').num_classes == 8  # a class like the others
+
+
+def test_points_through_npz(tmp_path):
+    rng = np.random.default_rng(2)
+    points = {f'{split}_images': rng.normal(size=(n, 5)).astype(np.float32) for split, n in (('train', 8), ('test', 3))}
+    np.savez(tmp_path / 'a.npz', **(_arrays() | points))
+    dataset = data.load(f'npz:{tmp_path}/a.npz')
+    assert dataset.fields['points'] == data.Field('points', (5,), 'float32')
+    assert dataset.image_shape == (5,)
+    np.testing.assert_array_equal(dataset.test.columns['points'], points['test_images'])
+    assert 'image' not in dataset.train.columns
+
+
+def test_a_validation_split_through_npz(tmp_path):
+    more = {'validation_images': _arrays()['test_images'][:2], 'validation_labels': np.asarray([1, 2])}
+    np.savez(tmp_path / 'a.npz', **(_arrays() | more))
+    dataset = data.load(f'npz:{tmp_path}/a.npz')
+    np.testing.assert_array_equal(dataset.validation.images, more['validation_images'])
+    np.testing.assert_array_equal(dataset.validation.labels, [1, 2])
+    assert len(dataset.train) == 8
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'validation_labels': np.asarray([1])}, 'has one of validation_images, validation_labels; allowed: both or none'),
+        (
+            {'validation_labels': np.asarray([9]), 'validation_images': np.zeros((1, 6, 6, 3), np.uint8)},
+            r'validation labels run from 0 to 9; allowed: 0\.\.2',
+        ),
+        (
+            {'validation_labels': np.asarray([1]), 'validation_images': np.zeros((1, 4, 6, 3), np.uint8)},
+            r'validation images have shape \(4, 6, 3\); allowed: \(6, 6, 3\), as in train',
+        ),
+        ({'ignore': np.asarray([1, 2])}, r'an ignore of int64 \(2,\); allowed: one integer'),
+        ({'ignore': 0.5}, 'an ignore of float64.*; allowed: one integer'),
+        (_maps() | {'test_labels': np.asarray([0, 1, 2])}, 'test .*as in train'),
+        (
+            _maps() | {'test_labels': np.full((3, 6, 6), 4, np.uint8)},
+            r'test labels run from 0 to 4; allowed: 0\.\.3, or 255',
+        ),
+        (
+            {'train_labels': np.zeros((8, 6, 5), np.uint8)},
+            r'shape \(8, 6, 5\); allowed: \(8,\).*, or uint8 maps of \(8, 6, 6\)',
+        ),
+        ({'train_labels': np.zeros((8, 6, 6), np.int32)}, r'shape \(8, 6, 6\); allowed: \(8,\)'),
+    ],
+)
+def test_bad_columns_are_refused_in_one_line(tmp_path, change, message):
+    np.savez(tmp_path / 'a.npz', **(_arrays() | change))
+    with pytest.raises(data.DataError, match=message) as caught:
+        data.load(f'npz:{tmp_path}/a.npz')
+    assert '\n' not in str(caught.value)
+
+
 @pytest.mark.parametrize('name', ['npz:/nowhere.npz', 'folder:/nowhere', 'mnits', 'npz:', 'a b'])
 def test_missing_or_unknown_sets_are_refused_in_one_line(name):
     with pytest.raises(data.DataError, match=r'data\.name is') as caught:
@@ -85,15 +166,21 @@ def test_folder_with_splits_and_with_domains(tmp_path):
     assert 2 <= len(pooled.test) <= 20
 
 
-def test_a_validation_folder_is_never_trained_on(tmp_path):
-    for split, count in (('train', 3), ('val', 2)):
+@pytest.mark.parametrize('own', ['val', 'validation'])
+def test_a_validation_folder_is_never_trained_on(tmp_path, own):
+    """Alone it is the test split, beside one called test the validation split."""
+    for split, count in (('train', 3), (own, 2)):
         for i in range(count):
             _write(tmp_path, f'{split}/cat/{i}.png', i)
             _write(tmp_path, f'{split}/dog/{i}.png', i)
     dataset = data.load(f'folder:{tmp_path}')
-    assert (len(dataset.train), len(dataset.test)) == (6, 4)
-    _write(tmp_path, 'test/cat/0.png', 0)
-    with pytest.raises(data.DataError, match='holds test, train, val; allowed: train with one of test, val, validation'):
+    assert {name: len(split) for name, split in dataset.splits.items()} == {'train': 6, 'test': 4}
+    _write(tmp_path, 'test/cat/0.png', 200)
+    dataset = data.load(f'folder:{tmp_path}')
+    assert {name: len(split) for name, split in dataset.splits.items()} == {'train': 6, 'validation': 4, 'test': 1}
+    assert (dataset.test.images == 200).all()
+    _write(tmp_path, f'{"val" if own == "validation" else "validation"}/cat/0.png', 0)
+    with pytest.raises(data.DataError, match='holds test, train, val, validation; allowed: train with one of test, val'):
         data.load(f'folder:{tmp_path}')
 
 

@@ -14,7 +14,6 @@ from PIL import Image
 
 from gjax import data
 from gjax.data.streaming import EvalBatches, TrainBatches, stream
-from gjax.train.feeds import Resident, Streamed, own_rows, to_devices
 
 KEY = jax.random.key(3)
 STEPS = 7  # of batches of 6 out of 20 examples: more than two epochs
@@ -34,7 +33,8 @@ def tree(tmp_path_factory):
 
 def _batches(dataset, rows=None):
     rows = np.arange(6) if rows is None else rows
-    return TrainBatches(dataset.train, np.asarray(jax.random.key_data(KEY)), 6, rows, STEPS, dataset.image_shape)
+    order = data.HostDraw(data.Draw((np.arange(20, dtype=np.int32),), 6), np.asarray(jax.random.key_data(KEY)))
+    return TrainBatches(dataset.train, order, rows, STEPS, dataset.image_shape)
 
 
 def _read(batches, start, **options):
@@ -67,40 +67,15 @@ def test_processes_share_a_batch(tree):
 
 def test_the_last_test_batch_is_padded(tree):
     dataset = data.find(f'folder:{tree}')
-    read = _read(EvalBatches(dataset.test, 4, np.arange(4), dataset.image_shape), 0)
+    read = _read(EvalBatches(dataset.test, np.arange(9), 4, np.arange(4), dataset.image_shape), 0)
     assert [batch['index'].tolist() for batch in read] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 8, 8, 8]]
 
 
-def test_rows_become_global_arrays(meshes):
-    values = np.arange(3 * 16 * 2).reshape(3, 16, 2)
-    rows = own_rows(meshes[8], 16)
-    np.testing.assert_array_equal(rows, np.arange(16))
-    array = to_devices(values, rows, 16, meshes[8], axis=1)
-    np.testing.assert_array_equal(array, values)
-    assert {shard.data.shape for shard in array.addressable_shards} == {(3, 2, 2)}
-
-
-def test_both_feeds_give_the_same_batches(tree, meshes):
+def test_chosen_rows_come_in_their_order(tree):
     dataset = data.find(f'folder:{tree}')
-    feeds = {
-        'resident': Resident(dataset, meshes[1], KEY, 6),
-        'streamed': Streamed(dataset, meshes[1], KEY, 6, STEPS, 2, 0),
-    }
-    seen = {}
-    for name, feed in feeds.items():
-
-        def call(source, first, feed=feed):
-            read = feed.begin(source, first, 2)
-            return read(0, first), read(1, first + 1)
-
-        with feed.chunks(1, [2, 2, 2]) as sources:
-            train = [jax.device_get(jax.jit(call)(source, 1 + 2 * i)) for i, source in enumerate(sources)]
-        with feed.examples('test', 4) as sources:
-            test = [(jax.device_get(jax.jit(feed.batch)(source)), mask.tolist()) for source, mask in sources]
-        seen[name] = train, test
-    assert len(seen['resident'][0]) == 3
-    assert len(seen['resident'][1]) == 3
-    jax.tree.map(np.testing.assert_array_equal, seen['resident'], seen['streamed'])
+    read = _read(EvalBatches(dataset.test, np.asarray([7, 0, 3]), 2, np.arange(2), dataset.image_shape), 0)
+    assert [batch['index'].tolist() for batch in read] == [[7, 0], [3, 3]]
+    np.testing.assert_array_equal(read[0]['image'], dataset.test.read(np.asarray([7, 0])).images)
 
 
 @pytest.mark.parametrize('workers', [0, 1])
@@ -110,7 +85,7 @@ def test_an_unreadable_image_is_named(tree, tmp_path, workers):
     (tmp_path / 'test' / 'a' / 'bad.png').write_bytes(b'no image')
     dataset = data.find(f'folder:{tree}')
     broken = data.sources.FolderRecords('folder:x', tmp_path, ('test/a/bad.png',), np.zeros(1, np.int32), 0)
-    batches = EvalBatches(broken, 1, np.arange(1), dataset.image_shape)
+    batches = EvalBatches(broken, np.arange(1), 1, np.arange(1), dataset.image_shape)
     with pytest.raises(data.DataError, match=r'folder:x: test/a/bad\.png is not a readable image') as caught:
         _read(batches, 0, workers=workers)
     assert '\n' not in str(caught.value)
@@ -124,18 +99,7 @@ def test_images_of_another_size_are_refused(tree, tmp_path):
     with pytest.raises(
         data.DataError, match=r'images of shape \(9, 9, 3\) among images of \(8, 8, 3\); set data.image_size'
     ):
-        _read(EvalBatches(records, 1, np.arange(1), (8, 8, 3)), 0)
-
-
-def test_a_worker_that_dies_ends_the_stream_with_one_line(tree, meshes):
-    dataset = data.find(f'folder:{tree}')
-    feed = Streamed(dataset, meshes[1], KEY, 6, 10_000, 2, 1)
-    with feed.chunks(0, [2] * 5000) as sources:
-        next(sources)
-        (worker,) = (p for p in psutil.Process().children() if 'spawn_main' in ' '.join(p.cmdline()))
-        worker.kill()
-        with pytest.raises(data.DataError, match='a data worker failed: Worker process was terminated'):
-            list(sources)
+        _read(EvalBatches(records, np.arange(1), 1, np.arange(1), (8, 8, 3)), 0)
 
 
 _PARENT = """
@@ -144,7 +108,7 @@ import numpy as np
 from gjax import data
 from gjax.data.streaming import EvalBatches, stream
 dataset = data.find(sys.argv[1])
-batches = EvalBatches(dataset.train, 1, np.arange(1), dataset.image_shape)
+batches = EvalBatches(dataset.train, np.arange(20), 1, np.arange(1), dataset.image_shape)
 with stream(batches, 0, workers=2) as iterator:
     next(iterator), next(iterator)
     print('ready', flush=True)

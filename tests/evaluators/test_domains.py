@@ -2,14 +2,18 @@
 
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gjax.evaluators import END
+from gjax.evaluators.domains import AdaptationEvaluation, Embeddings, Selection, accuracy_by_class
 from gjax.metrics import told_apart
 from gjax.train import config as configs
 from gjax.train.loop import train_and_evaluate
 from gjax.train.store.files import read_arrays
 from gjax.train.store.records import read_metrics
+from tests.train.looks import TinyRun, dataset, levels
 
 RNG = np.random.default_rng(0)
 TINY = {
@@ -46,6 +50,94 @@ def test_domains_are_equally_many():
     """A domain ten times as large does not make 'always that one' right more than half of the time."""
     same = [np.zeros((500, 2)), np.zeros((50, 2))]
     assert told_apart(same, same)['domain_accuracy'] == 0.5
+
+
+def _features(state, images):
+    """The level, and its square, of images [B, 1, 1, 1]."""
+    level = state * images[:, 0, 0, 0]
+    return jnp.stack([level, level**2], axis=1)
+
+
+def _logits(state, images):
+    return jnp.stack([images[:, 0, 0, 0], jnp.full(len(images), 0.05)], axis=1)
+
+
+@pytest.fixture(scope='module')
+def tiny():
+    return TinyRun({'source': dataset('source', 0, 30, 11), 'target': dataset('target', 60, 17, 25)}, ('source', 'target'))
+
+
+def test_embeddings_of_chosen_rows_are_slices_of_all(tiny):
+    """Every third or second one of 25 and 11 for 10 pictures; the classifier of domains sees every row it asks for."""
+    look = tiny.look(jnp.float32(3), 'end')
+    found = Embeddings(_features, _logits, AdaptationEvaluation(probe_examples=8, pictures=10))(look.state, look)
+    shown = found.arrays['images']
+    for name, every in (('source', 2), ('target', 3)):
+        own = np.asarray(levels(tiny, name, 'test'))[::every]
+        np.testing.assert_allclose(shown[f'{name}_embedding'], _features(3, own.reshape(-1, 1, 1, 1)), rtol=1e-6)
+        np.testing.assert_array_equal(shown[f'{name}_label'], tiny.datasets[name].test.labels[::every])
+        np.testing.assert_array_equal(shown[f'{name}_prediction'], np.where(own >= np.float32(0.05), 0, 1))
+        assert len(shown[f'{name}_label']) <= 10
+    parts = []
+    for split in ('train', 'test'):
+        whole = [np.asarray(_features(3, levels(tiny, name, split).reshape(-1, 1, 1, 1))) for name in tiny.datasets]
+        parts.append([own[:: -(-len(own) // 8)] for own in whole])
+    expected = told_apart(*parts)
+    assert found.metrics == pytest.approx(expected)
+    assert found.metrics['domain_accuracy'] == 1.0  # levels from 0 on and from 60 on
+
+
+def test_embeddings_measure_only_what_they_keep(tiny):
+    """Two batches of 8 rows of each of two sets, where all rows would be twenty-two."""
+    look, rows = tiny.look(jnp.float32(3), 'log'), []
+    wrapped = look.rows
+    look.rows = lambda *arguments, rows_seen=rows, **options: (
+        rows_seen.append(len(options['rows'])) or wrapped(*arguments, **options)
+    )
+    found = Embeddings(_features, _logits, AdaptationEvaluation(probe_examples=8, pictures=10))(look.state, look)
+    assert max(rows) <= 8
+    assert found.arrays == {}  # pictures are of the end
+    nothing = Embeddings(_features, _logits, AdaptationEvaluation(probe_examples=0, pictures=0))
+    assert nothing(look.state, look) == ({}, {})
+
+
+def test_classes_are_counted_in_the_splits_that_the_target_has():
+    """Here the source alone has a validation split."""
+    run = TinyRun({'source': dataset('source', 0, validation=5), 'target': dataset('target', 60, 17, 25)}, ('source',))
+    look = run.look(jnp.float32(1))
+    found = accuracy_by_class(_logits, 3)(look.state, look).metrics
+    right = np.where(levels(run, 'target', 'test') >= np.float32(0.05), 0, 1) == run.datasets['target'].test.labels
+    assert found['target_accuracy'] == pytest.approx(right.mean())
+    by_class = [right[run.datasets['target'].test.labels == k].mean() for k in range(3)]
+    assert [found[f'target_class_{k}_accuracy'] for k in range(3)] == pytest.approx(by_class)
+    assert found['target_mean_class_accuracy'] == pytest.approx(np.mean(by_class))
+    assert [name for name in found if name.startswith('validation')] == [
+        'validation_source_accuracy',
+        'validation_source_loss',
+    ]
+
+
+@pytest.mark.parametrize(
+    ('validated', 'expected'),
+    [
+        (True, {'target_accuracy_selected_by_source': 0.3, 'target_accuracy_oracle': 0.7}),
+        (False, {'target_accuracy_selected_by_source': 0.6, 'target_accuracy_oracle': 0.7}),
+    ],
+)
+def test_selection_is_by_validation_where_it_was_logged_and_else_by_the_test_split(tiny, validated, expected):
+    """The last of the best; lines without an evaluation do not count."""
+    rows = [(0.5, 0.9, 0.3), (0.9, 0.2, 0.4), (0.8, 0.1, 0.7), (0.9, 0.1, 0.6)]
+    lines = [{'step': 0, 'loss/classifier': 1.0}]
+    for step, (tested, held_out, target) in enumerate(rows, 1):
+        line = {'step': step, 'test/source_accuracy': tested, 'test/target_accuracy': target}
+        lines.append(line | ({'validation/source_accuracy': held_out} if validated else {}))
+    by = {'selected_by_source': ('validation_source_accuracy', 'source_accuracy'), 'oracle': ('target_accuracy',)}
+    selection = Selection('target_accuracy', by)
+    look = tiny.look(jnp.float32(0), 'end', lines)
+    assert selection(look.state, look).metrics == expected
+    assert selection.when == END
+    empty = tiny.look(jnp.float32(0), 'end')
+    assert selection(empty.state, empty).metrics == {}
 
 
 @pytest.fixture(scope='module')

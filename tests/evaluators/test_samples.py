@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from gjax import metrics
-from gjax.evaluators.samples import Extractor
 from gjax.train.errors import RunError
+from gjax.train.extractors import Extractor
 from gjax.train.loop import evaluate_run, train_and_evaluate
 from gjax.train.run import Run
 from gjax.train.store.cache import cache_dir
 from tests.contract.cases import tiny_config
 from tests.inception import random_state_dict
+from tests.states import assert_equal
 
 EXTRACTOR = """
 from tests.contract.cases import tiny_config
@@ -54,7 +55,7 @@ def test_a_vae_is_scored_and_the_extractor_is_trained_once(config, tmp_path):
     names = ('frechet_distance', 'inception_score', 'reconstruction_frechet_distance', 'linear_probe_accuracy')
     assert all(np.isfinite(results['metrics'][name]) for name in names)
     assert results['metrics']['linear_probe_accuracy'] > 0.9
-    assert results['protocol'].startswith('contract ')
+    assert results['protocol'].startswith('last step, test split; contract ')
     assert results['protocol'].endswith(', 50 samples')
     pictures = np.load(tmp_path / 'vae' / 'images.npz')
     assert pictures['generated'].shape == (64, 8, 8, 1)
@@ -72,7 +73,7 @@ def test_a_vae_is_scored_and_the_extractor_is_trained_once(config, tmp_path):
 
 def test_the_distance_of_the_data_to_itself_is_nothing_and_noise_is_far(config):
     run = Run(config('vae'))
-    extractor = Extractor(run.config.evaluation.extractor, run, train_and_evaluate)
+    extractor = Extractor(run.config.evaluation.extractor, run)
     images = jax.numpy.asarray(np.load(run.config.data.name.removeprefix('npz:'))['train_images'] / np.float32(255))
     rng = jax.random.key(0)
     sets = {'data': images, 'noise': jax.random.uniform(rng, images.shape), 'shifted': 0.9 * images}
@@ -85,10 +86,9 @@ def test_the_distance_of_the_data_to_itself_is_nothing_and_noise_is_far(config):
 def test_two_runs_at_once_train_one_extractor(config):
     runs = [Run(config(case)) for case in ('vae', 'gan')]
     with ThreadPoolExecutor(2) as pool:
-        made = list(pool.map(lambda run: Extractor(run.config.evaluation.extractor, run, train_and_evaluate), runs))
+        made = list(pool.map(lambda run: Extractor(run.config.evaluation.extractor, run), runs))
     assert made[0].name == made[1].name
-    for own, other in zip(*(jax.tree.leaves(extractor.variables) for extractor in made), strict=True):
-        np.testing.assert_array_equal(own, other)
+    assert_equal(made[0].variables, made[1].variables)
 
 
 def test_without_an_extractor_there_is_no_distance_and_a_plain_autoencoder_has_no_samples(data, config, tmp_path):
@@ -115,7 +115,7 @@ def test_inception_scores_by_the_weights_of_a_file(data, tmp_path):
     np.savez(file, **random_state_dict(7))
     options = {'evaluation__extractor': f'inception:{file}', 'evaluation__samples': 24}
     results = train_and_evaluate(tiny_config('gan', data[0], **options), tmp_path / 'gan')
-    assert results['protocol'].startswith('inception-v3 ')
+    assert results['protocol'].startswith('last step, test split; inception-v3 ')
     assert results['protocol'].endswith(', 24 samples')
     assert np.isfinite(results['metrics']['frechet_distance'])
     assert 1 <= results['metrics']['inception_score'] <= 7

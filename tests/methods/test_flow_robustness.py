@@ -1,45 +1,19 @@
-"""Training and scoring flows under attack: the step written out, linear flows against their closed forms, the scores of
-detection against counting.
-"""
-
-import copy
-import dataclasses
-import zlib
+"""Training flows under attack: the step written out, linear flows against their closed forms, the study's own numbers."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gjax import data, losses, methods, metrics
+from gjax import losses, methods
 from gjax.attacks.linear_flow import gaussian_nll, maximum_likelihood, robust_covariance, trade_off, universal_increase
-from gjax.evaluators.likelihood import LikelihoodScores, code_bits
 from gjax.methods.core.contract import DataInfo
-from gjax.methods.core.optimisers import build_optimizer
-from gjax.methods.flow_robustness import PLAYER, FlowRobustness, LikelihoodEvaluation
-from gjax.nets.linear_flow import LinearFlow
-from gjax.study import plots
+from gjax.methods.flow_robustness import PLAYER
 from gjax.study import reproduce as studies
 from gjax.train import config as configs
-from gjax.train.run import Run
 from gjax.train.store.files import write_json
 from tests.adaptation import assert_close, descended
-
-SHAPE = (2, 2, 1)
-
-
-def method(steps=100, **options):
-    """A linear flow, trained by plain gradient descent unless told otherwise."""
-    info = DataInfo(1, 64, 10, steps, SHAPE)
-    spec = options.pop('optimizer', {'name': 'sgd', 'learning_rate': 0.1, 'momentum': 0.0})
-    evaluation = options.pop('evaluation', LikelihoodEvaluation(curve=(0.01, 0.1), steps=3, norm='l2'))
-    return FlowRobustness(LinearFlow(SHAPE), build_optimizer(spec, info), info, evaluation, **options)
-
-
-def batch_of(seed: int, count: int = 16):
-    images = jnp.asarray(np.random.default_rng(seed).uniform(0.2, 0.8, (count, *SHAPE)), jnp.float32)
-    zeros = jnp.zeros(count, jnp.int32)
-    return {'image': images, 'label': zeros, 'index': jnp.arange(count, dtype=jnp.int32)}
+from tests.methods.flow import SHAPE, batch_of, method
 
 
 def test_uniform_images_take_eight_bits():
@@ -134,55 +108,6 @@ def test_adversarial_training_inflates_the_covariance():
     assert increases[1] < 0.3 * increases[0]
 
 
-class Breaking(LinearFlow):
-    """A linear flow whose likelihood fails where the first pixel is bright."""
-
-    def __call__(self, inputs, *, inverse=False):
-        latents, log_det = super().__call__(inputs, inverse=inverse)
-        return latents, jnp.where(inputs.reshape(len(inputs), -1)[:, 0] > 0.6, jnp.nan, log_det)
-
-
-def test_non_finite_likelihoods_are_counted_apart():
-    """Some fail clean, more of them attacked; means, and what an attack adds, are over those that do not."""
-    flow = dataclasses.replace(method(), net=Breaking(SHAPE))
-    batch = batch_of(2, 64)
-    state = flow.init(jax.random.key(0), batch)
-    found = jax.jit(flow.final_evaluate)(state, batch, rng=jax.random.key(1))
-    assert all(np.isfinite(values).all() for values in found.values())
-    streamed = metrics.MaskedMean()
-    streamed.add(found, np.arange(64) < 60)
-    concluded = flow.conclude(streamed.result())
-    sound = method().final_evaluate(state, batch, rng=jax.random.key(1))
-    ok = np.asarray(found['clean_non_finite'])[:60] == 0
-    assert 0.1 < concluded['bits_per_dim_non_finite'] == 1 - ok.mean() < 0.6
-    np.testing.assert_allclose(concluded['bits_per_dim'], np.asarray(sound['clean'])[:60][ok].mean(), rtol=1e-5)
-    assert concluded['attacked_bits_per_dim_at_0.1000_non_finite'] > concluded['bits_per_dim_non_finite']
-    both = ok & (np.asarray(found['attacked_non_finite'])[:60, -1] == 0)
-    added = np.asarray(found['attacked'][:, -1] - found['clean'])[:60][both]
-    np.testing.assert_allclose(concluded['attacked_adds_at_0.1000'], added.mean(), rtol=1e-4)
-    assert flow.summarize_examples({'bits_per_dim': np.array([1.0, np.inf, 3.0, np.nan])}) == {
-        'train_bits_per_dim': 2.0,
-        'train_bits_per_dim_non_finite': 0.5,
-    }
-    assert flow.summarize_examples({'bits_per_dim': np.array([np.nan])}) == {'train_bits_per_dim_non_finite': 1.0}
-
-
-def test_final_evaluation_of_every_radius():
-    test = LikelihoodEvaluation(eps=0.1, curve=(0.0, 0.02, 0.1), steps=10, draws=3)
-    flow, batch = method(evaluation=test), batch_of(3)
-    state = flow.init(jax.random.key(0), batch)
-    found = jax.jit(flow.final_evaluate)(state, batch, rng=jax.random.key(1))
-    assert flow.radii == (0.0, 0.02, 0.1)
-    np.testing.assert_allclose(found['attacked'][:, 0], found['clean'], rtol=1e-6)
-    assert (np.diff(found['attacked'], axis=1) > 0).all()
-    assert float((found['attacked'] - found['noise'])[:, 1:].min()) > 0
-    concluded = flow.conclude({name: np.mean(values, axis=0).tolist() for name, values in found.items()})
-    assert concluded['attacked_bits_per_dim'] == concluded['attacked_bits_per_dim_at_0.1000']
-    np.testing.assert_allclose(
-        concluded['noise_adds'], concluded['noise_bits_per_dim'] - concluded['bits_per_dim'], atol=1e-5
-    )
-
-
 def test_temperature_scales_the_samples():
     flow = method()
     state = flow.init(jax.random.key(0), batch_of(0))
@@ -190,90 +115,6 @@ def test_temperature_scales_the_samples():
     warm, cold = (np.asarray(flow.generate(state, 400, rng=jax.random.key(1), temperature=t)) for t in (0.5, 0.25))
     np.testing.assert_allclose(warm - mean, 2 * (cold - mean), atol=1e-5)
     assert float(flow.generate(state, 400, rng=jax.random.key(1), temperature=5.0).max()) == 1.0
-
-
-def test_auroc_counts_pairs():
-    rng = np.random.default_rng(0)
-    negatives, positives = rng.integers(0, 6, 40), rng.integers(2, 8, 30)
-    wins = (positives[:, None] > negatives[None]) + 0.5 * (positives[:, None] == negatives[None])
-    np.testing.assert_allclose(metrics.auroc(negatives, positives), wins.mean())
-
-
-@pytest.fixture(scope='module')
-def scored(tmp_path_factory):
-    """A linear flow of `digits` beside brighter images and noise: (run, state, its scores, the brighter images)."""
-    folder = tmp_path_factory.mktemp('ood')
-    digits = data.find('digits', None, 8, 1)
-    images = np.asarray(digits.test.read(np.arange(30)).images)
-    bright = (100 + 0.6 * images).astype(np.uint8)
-    arrays = {
-        f'{split}_{kind}': x for split in ('train', 'test') for kind, x in (('images', bright), ('labels', np.arange(30)))
-    }
-    np.savez(folder / 'bright.npz', **arrays)
-    config = configs.base_config()
-    config.data.update(name='digits', image_size=8)
-    config.train.update(total_steps=1, batch_size=32, eval_batch_size=48)
-    config.net.name = 'linear_flow'
-    config.method = {'name': 'flow_robustness', 'adversarial_weight': 0.0}
-    config.evaluation.update(ood=(f'npz:{folder}/bright.npz', 'noise'), ood_examples=60, ood_eps=0.9, pictures=5, draws=4)
-    config.seed = -1
-    configs.complete(config)
-    run = Run(config)
-    return run, run.init(), LikelihoodScores(run), bright
-
-
-def test_detection_scores(scored):
-    run, state, scores, bright = scored
-    found = scores.measure(state)
-    name = f'_{run.config.evaluation.ood[0]}'
-    shown = scores.pictures(state)
-    test, other = shown['histogram_test'], shown[f'histogram{name}']
-    wins = (other[:, None] > test[None]) + 0.5 * (other[:, None] == test[None])
-    np.testing.assert_allclose(found[f'ood_auroc{name}'], wins.mean(), rtol=1e-6)
-    np.testing.assert_allclose(found['ood_auroc'], (found[f'ood_auroc{name}'] + found['ood_auroc_noise']) / 2)
-    np.testing.assert_allclose(found[f'ood_below_median{name}'], np.mean(other < np.median(test)))
-    assert found['ood_auroc_noise'] == 1.0
-    # Almost any image is within reach: all end below the first quartile, where the attack rests.
-    assert found[f'attacked_ood_below_median{name}'] >= 0.95
-    assert found[f'attacked_ood_auroc{name}'] < 0.5
-    lowered = np.median(shown[f'histogram{name}_attacked'])
-    assert np.quantile(test, 0.25) - 0.5 < lowered < np.quantile(test, 0.25) + 0.05
-    assert found['ood_non_finite_noise'] == 0
-    np.testing.assert_array_equal(shown[f'ood_{name[1:]}_images'], bright[:5])
-    typical = np.asarray(run.describe(state)['bits_per_dim'])
-    own = [np.abs(x - typical[:: -(-len(typical) // 60)].mean()) for x in (test, other)]
-    np.testing.assert_allclose(found[f'ood_auroc_typicality{name}'], metrics.auroc(*own), atol=0.02)
-    every = -(-run.examples['test'] // 60)
-    images = np.asarray(data.find('digits', None, 8, 1).test.read(np.arange(0, run.examples['test'], every)).images)
-    coded = [x - code_bits(y) for x, y in ((test, images), (other, bright))]
-    np.testing.assert_allclose(found[f'ood_auroc_complexity{name}'], metrics.auroc(*coded))
-
-
-def test_scores_of_likelihoods_that_fail(scored):
-    """Of all images, own ones too: nothing is undefined, and figures are drawn."""
-    run, state, _, _ = scored
-    broken = state.replace(params={PLAYER: state.params[PLAYER] | {'mean': state.params[PLAYER]['mean'] * jnp.nan}})
-    scores = LikelihoodScores(run)
-    found, shown = scores.measure(broken), scores.pictures(broken)
-    assert found['ood_non_finite'] == found['attacked_ood_non_finite'] == 1
-    assert found['ood_auroc'] == 0.5
-    assert found['ood_below_median'] == 0
-    assert 'ood_bits_per_dim_noise' not in found
-    plots.bits_histogram(shown)
-
-
-def test_figures(scored):
-    _, state, scores, _ = scored
-    shown = scores.pictures(state)
-    (axis,) = plots.bits_histogram(shown).axes
-    assert 'test' in [text.get_text() for text in axis.get_legend().get_texts()]
-    grid = plots.attacked_images(shown, count=5).axes
-    assert len(grid) == 5 * 7
-    assert grid[5].get_title() == f'{shown["attacked_bits"][0]:.1f}'
-    results = {'a': [{'metrics': {'bits_per_dim': 2.0, 'attacked_bits_per_dim_at_0.0314': 8.0}}]}
-    (line,) = plots.bits_against_eps(results).axes[0].get_lines()
-    np.testing.assert_allclose(line.get_ydata(), [2.0, 8.0])
-    np.testing.assert_allclose(line.get_xdata(), [0, 8], atol=0.01)
 
 
 def test_theory_line_of_the_study():
@@ -317,32 +158,6 @@ def test_derived_numbers_of_the_study(tmp_path):
     np.testing.assert_allclose(rows['glow_hybrid'][0]['increase_left'], 0.4)
 
 
-def test_pictures_pair_images_with_their_bits(scored):
-    run, state, scores, _ = scored
-    shown = scores.pictures(state)
-    assert shown['samples'].shape == shown['images'].shape == shown['attacked'].shape == (5, 8, 8, 1)
-    apart = np.abs(shown['attacked'].astype(int) - shown['images'].astype(int))
-    assert 0 < apart.max() <= round(255 * run.config.evaluation.eps)
-    assert (shown['attacked_bits'] > shown['bits']).all()
-
-
-def test_code_lengths_are_zlibs():
-    flat, noisy = np.zeros((1, 16, 16, 1), np.uint8), np.random.default_rng(0).integers(0, 256, (1, 16, 16, 1), np.uint8)
-    assert code_bits(flat)[0] < 1 < 8 < code_bits(noisy)[0]
-    assert code_bits(noisy)[0] == len(zlib.compress(noisy[0].tobytes(), 9)) * 8 / 256
-
-
-def test_other_sets_that_do_not_fit_are_refused(scored):
-    run = scored[0]
-
-    class Other:
-        info, config = run.info, run.config
-        method = dataclasses.replace(run.method, evaluation=dataclasses.replace(run.method.evaluation, ood=('nosuch',)))
-
-    with pytest.raises(data.DataError, match=r"^evaluation.ood has 'nosuch'"):
-        LikelihoodScores(Other)
-
-
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
@@ -375,19 +190,3 @@ def test_glow_of_cifar10_fits_a_gpu():
         assert 44e6 < sum(leaf.size for leaf in jax.tree.leaves(state.params)) < 45e6  # the released model has 44 million
         compiled = jax.jit(glow.step).lower(state, batch).compile({'xla_backend_optimization_level': 0})
         assert compiled.memory_analysis().temp_size_in_bytes < most * 2**30
-
-
-@pytest.mark.parametrize('ood_steps', [0, 1])
-def test_the_attack_on_other_sets_has_its_own_number_of_steps(scored, ood_steps):
-    config = copy.deepcopy(scored[0].config)
-    config.evaluation.update(steps=7, ood_steps=ood_steps, ood=('noise',), ood_examples=4, pictures=0)
-    run, taken = Run(config), []
-
-    def lower_nll(nll_fn, images, eps, **options):
-        taken.append(options['steps'])
-        return images
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr('gjax.attacks.lower_nll', lower_nll)
-        LikelihoodScores(run).measure(scored[1])
-    assert set(taken) == {ood_steps or 7}

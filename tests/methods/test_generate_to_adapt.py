@@ -224,7 +224,7 @@ def _sized(side, **options):
 )
 def test_sizes_it_cannot_make(side, options, message):
     with pytest.raises(ValueError, match=message):
-        _sized(side, **options)
+        _sized(side, **options).fits()
 
 
 def test_bad_options():

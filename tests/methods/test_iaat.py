@@ -11,7 +11,7 @@ import optax
 import pytest
 
 from gjax import attacks
-from gjax.evaluators.robust import Evaluation
+from gjax.evaluators.robust import RobustEvaluation
 from gjax.losses import cross_entropy
 from gjax.methods.baselines.adversarial_training import AdversarialTraining
 from gjax.methods.core.classifier import PLAYER
@@ -37,7 +37,7 @@ def _method(num_examples=8, steps_per_epoch=1, **options):
         net=Linear(),
         optimizer=optax.sgd(options.pop('rate', 0.0)),
         info=DataInfo(2, num_examples, steps_per_epoch, 1000),
-        evaluation=Evaluation(),
+        evaluation=RobustEvaluation(),
         **options,
     )
 
@@ -147,7 +147,7 @@ def test_a_cap_holds_in_warm_up_and_after():
 
 def test_gamma_zero_beta_one_is_uniform_training_at_the_warm_up_radius():
     """One attack step of at least the ball's diameter ends in a corner whatever the start: both methods see one example."""
-    facts = {'net': Linear(), 'optimizer': optax.sgd(0.5), 'info': DataInfo(2, 4, 1, 100), 'evaluation': Evaluation()}
+    facts = {'net': Linear(), 'optimizer': optax.sgd(0.5), 'info': DataInfo(2, 4, 1, 100), 'evaluation': RobustEvaluation()}
     options = {'eps': 8 / 255, 'attack_steps': 1}
     iaat = IAAT(warmup_epochs=1, gamma=0.0, beta=1.0, min_step=0.0, **options, **facts)
     uniform = AdversarialTraining(step_size=16 / 255, **options, **facts)

@@ -43,7 +43,7 @@ def dense():
 
 def _begin(dense, stage, parent=None):
     method, start, _, end = dense
-    return method.begin(stage, start, end if parent is None else parent, batch_of(9), rng=jax.random.key(7))
+    return method.begin(stage, start, {'': end if parent is None else parent}, batch_of(9), rng=jax.random.key(7))
 
 
 def test_theta_k_is_remembered_and_not_overwritten(dense):
@@ -112,7 +112,7 @@ def test_controls_differ_from_the_ticket_in_what_they_say(dense):
 def test_other_masks_have_the_rounds_sparsity(stage, model):
     method = _build(model=model)
     start = method.init(jax.random.key(0), batch_of())
-    state = method.begin(stage, start, _train(method, start, 4), batch_of(9), rng=jax.random.key(7))
+    state = method.begin(stage, start, {'dense': _train(method, start, 4)}, batch_of(9), rng=jax.random.key(7))
     count, total = masks.count(state.masks)
     assert abs(int(count) - 0.64 * total) <= 1
     assert state.step == (2 if 'one_shot' in stage else 0)
@@ -145,7 +145,7 @@ def test_an_all_ones_mask_is_bitwise_the_unmasked_run(model):
 def test_pruned_weights_stay_exactly_zero(model, optimizer):
     method = _build(optimizer, model=model, ema=0.9)
     start = method.init(jax.random.key(0), batch_of())
-    state = method.begin('round03', start, _train(method, start, 3), batch_of(), rng=jax.random.key(0))
+    state = method.begin('round03', start, {'round02': _train(method, start, 3)}, batch_of(), rng=jax.random.key(0))
     state = _train(method, state, 100)
     trees = [(state.params[p], state.masks[p]) for p in state.params]
     trees.append((state.memory['ema'], state.masks[method.trainer.DECODER]))
@@ -159,7 +159,7 @@ def test_components_and_protected_layers():
     method = _build(components=('decoder',), protect=('decoder/Dense_0',))
     state = method.init(jax.random.key(0), batch_of())
     assert state.masks['encoder'] is None
-    pruned = method.begin('round01', state, state, batch_of(), rng=jax.random.key(0))
+    pruned = method.begin('round01', state, {'dense': state}, batch_of(), rng=jax.random.key(0))
     assert pruned.masks['decoder']['Dense_0']['kernel'] is None
     assert 0 < masks.sparsity(pruned.masks) < 0.3
     assert_equal(pruned.params['encoder'], state.params['encoder'])
@@ -175,17 +175,18 @@ def test_scopes():
 def _begin_of(scope):
     method = _build(scope=scope)
     state = method.init(jax.random.key(0), batch_of())
-    return method.begin('round01', state, state, batch_of(), rng=jax.random.key(0))
+    return method.begin('round01', state, {'dense': state}, batch_of(), rng=jax.random.key(0))
 
 
 @pytest.mark.parametrize(('model', 'to'), [('vae', 'gan'), ('gan', 'vae'), ('ae', 'vae')])
 def test_tickets_transfer_between_models(model, to):
     source = _build(model=model, transfer_to=to)
     kept = jax.jit(source.init)(jax.random.key(0), batch_of())
-    ticket = source.begin('round03', kept, kept, batch_of(), rng=jax.random.key(1))
-    target = _build(model=model, transfer_to=to, trained=to)
+    ticket = source.begin('round03', kept, {'round02': kept}, batch_of(), rng=jax.random.key(1))
+    target = source.at(f'{to}_ticket')
     new = jax.jit(target.init)(jax.random.key(5), batch_of())
-    begun = {k: target.begin(f'{to}_{k}', new, ticket, batch_of(), rng=jax.random.key(2)) for k in ('ticket', 'reinit')}
+    parents, rng = {'round03': ticket}, jax.random.key(2)
+    begun = {k: target.begin(f'{to}_{k}', new, parents, batch_of(), rng=rng) for k in ('ticket', 'reinit')}
     for player, params in begun['ticket'].params.items():
         other = player if player in ticket.params else lottery_tickets.COUNTERPARTS[player]
         shared = 'trunk' if 'trunk' in params else 'Dense_0'
@@ -203,22 +204,24 @@ def test_a_ticket_is_what_its_stage_started_from():
     start = jax.jit(method.init)(jax.random.key(0), batch_of())
     end = _train(method, start, 2)
     for stage in ('round01', 'round01_reinit'):
-        state = method.begin(stage, start, end, batch_of(), rng=jax.random.key(3))
-        ticket, values = method.ticket(_train(method, state, 2))
+        state = method.begin(stage, start, {'dense': end}, batch_of(), rng=jax.random.key(3))
+        files = method.files(jax.device_get(_train(method, state, 2)))
+        ticket, values = masks.unpack(files['ticket.npz'])
+        assert files.keys() == {'ticket.npz'}
         assert_equal(values['params'], state.params)
         assert_equal(ticket['params'], state.masks)
     assert not np.array_equal(values['params']['encoder']['head']['kernel'], start.params['encoder']['head']['kernel'])
 
 
 def test_stages():
-    names = [(stage.name, stage.parent) for stage in _build(rounds=2, controls=('random', 'one_shot', 'snip')).stages()]
-    assert names == [
-        ('dense', ''),
-        ('round01', 'dense'),
-        ('round02', 'round01'),
-        ('round02_random', 'round02'),
-        ('round02_one_shot', 'dense'),
-        ('round02_snip', ''),
+    stages = _build(rounds=2, controls=('random', 'one_shot', 'snip')).stages()
+    assert [(stage.name, stage.parents, stage.key) for stage in stages] == [
+        ('dense', (), 1),
+        ('round01', ('dense',), 2),
+        ('round02', ('round01',), 3),
+        ('round02_random', ('round02',), 4),
+        ('round02_one_shot', ('dense',), 5),
+        ('round02_snip', (), 6),
     ]
     assert [stage.name for stage in _build(rounds=0, controls=('random',)).stages()] == ['dense']
 

@@ -6,10 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
 
 from gjax import nets
-from gjax.nets.cpu.convolutions import conv_transpose2d
 
 SMALL = {
     'mlp': {'widths': (8,)},
@@ -24,41 +22,6 @@ def _init(module, inputs):
 
 def _shapes(module, inputs):
     return jax.eval_shape(lambda: _init(module, inputs))
-
-
-@pytest.mark.parametrize(
-    ('size', 'kernel', 'strides'),
-    [
-        ((2, 4, 4, 3), (4, 4, 3, 5), (2, 2)),
-        ((2, 5, 7, 3), (3, 3, 3, 4), (2, 2)),
-        ((2, 5, 4, 3), (5, 5, 3, 4), (2, 2)),
-        ((2, 4, 4, 2), (3, 3, 2, 4), (1, 1)),
-        ((2, 3, 4, 2), (2, 3, 2, 4), (3, 1)),
-        ((2, 5, 4, 3), (5, 5, 3, 6), (2, 2)),
-        ((2, 5, 4, 3), (3, 3, 3, 6), (2, 2)),
-        ((2, 3, 4, 2), (2, 3, 2, 6), (3, 1)),
-    ],
-)
-def test_conv_transpose_equals_xla_in_value_and_both_gradients(size, kernel, strides):
-    keys = jax.random.split(jax.random.key(0), 3)
-    features, weights = jax.random.normal(keys[0], size), jax.random.normal(keys[1], kernel)
-    expected, pullback = jax.vjp(lambda x, w: lax.conv_transpose(x, w, strides, 'SAME'), features, weights)
-    value, own_pullback = jax.vjp(lambda x, w: conv_transpose2d(x, w, strides), features, weights)
-    cotangent = jax.random.normal(keys[2], expected.shape)
-    np.testing.assert_allclose(value, expected, atol=1e-5)
-    for own, reference in zip(own_pullback(cotangent), pullback(cotangent), strict=True):
-        np.testing.assert_allclose(own, reference, atol=1e-4)
-
-
-def test_conv_transpose_has_second_derivatives():
-    features, weights = jax.random.normal(jax.random.key(0), (1, 3, 3, 2)), jnp.full((4, 4, 2, 1), 0.3)
-
-    def gradient_norm(operation):
-        return lambda w: jnp.sum(jax.grad(lambda x: jnp.sum(operation(x, w) ** 3))(features) ** 2)
-
-    own = jax.grad(gradient_norm(lambda x, w: conv_transpose2d(x, w, (2, 2))))(weights)
-    xla = jax.grad(gradient_norm(lambda x, w: lax.conv_transpose(x, w, (2, 2), 'SAME')))(weights)
-    np.testing.assert_allclose(own, xla, rtol=1e-4)
 
 
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])

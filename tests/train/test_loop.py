@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import logging
 import threading
-from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -14,7 +13,6 @@ from gjax import data
 from gjax.train import config as configs
 from gjax.train.devices import check_divisible, data_mesh
 from gjax.train.errors import RunError
-from gjax.train.feeds import _Ahead, check_memory
 from gjax.train.loop import train_and_evaluate
 from gjax.train.run import Run, _stops
 
@@ -56,13 +54,13 @@ class _Waiting:
 
 def _waiting(monkeypatch, split, event):
     """Has that split of all sets wait for the event."""
-    load = data.from_config
+    load = data.open_sets
 
     def waiting(*arguments):
-        dataset = load(*arguments)
-        return dataclasses.replace(dataset, **{split: _Waiting(getattr(dataset, split), event)})
+        sets = load(*arguments).items()
+        return {name: dataclasses.replace(own, **{split: _Waiting(getattr(own, split), event)}) for name, own in sets}
 
-    monkeypatch.setattr(data, 'from_config', waiting)
+    monkeypatch.setattr(data, 'open_sets', waiting)
 
 
 def test_the_loop_is_compiled_while_the_set_is_read(monkeypatch):
@@ -130,41 +128,29 @@ def test_the_next_call_runs_before_the_metrics_of_one_are_fetched(run, monkeypat
 def test_steps_use_the_batches_of_batch_index(run):
     step = run.info.steps_per_epoch + 1
     state, _ = _until(run, step)
-    split, order_rng = run.feed.train, run.feed._rng
-    index = data.batch_index(order_rng, step, run.info.num_examples, 80)
-    batch = data.gather(split, index)
+    train = run.datasets['source'].train.columns
+    index = data.batch_index(run.pools[''].rng, step, run.info.num_examples, 80)
+    batch = data.gather(train, index)
     rng = jax.random.fold_in(run.augment_rng, step)
     batch['image'] = data.augment(batch['image'], rng=rng, padding=2, mirror=True)
     _, expected = jax.jit(run.method.step)(state, batch)
-    _, metrics = run.train(state, (split, order_rng), 1)
+    with run.feed.chunks(step, [1]) as sources:
+        _, metrics = run.train(state, next(sources), 1)
     np.testing.assert_allclose(metrics['loss/classifier'][0], expected['loss/classifier'], rtol=1e-5)
 
 
 def test_evaluation_pads_the_last_batch_without_counting_it(run):
     state = run.init()
-    whole = run.evaluate(state)['clean_accuracy']
-    size = run.config.train.eval_batch_size
-    assert len(data.load('digits').test) % size
-    logits = run.method.logits(state, data.gather(run.feed.test, np.arange(360))['image'])
-    right = np.asarray(logits).argmax(axis=1) == np.asarray(run.feed.test.labels)
-    assert whole == pytest.approx(right.mean())
+    whole = run.measure(state)['clean_accuracy']
+    size, test = run.config.train.eval_batch_size, run.datasets['source'].test
+    assert len(test) % size
+    logits = run.method.logits(state, data.gather(test.columns, np.arange(360))['image'])
+    assert whole == pytest.approx((np.asarray(logits).argmax(axis=1) == test.labels).mean())
 
 
 def test_stops_fall_on_every_cadence():
     assert list(_stops(0, (6, 0, 8), (), 20)) == [6, 8, 12, 16, 18, 20]
     assert list(_stops(12, (6, 0, 8), (3, 13, 30), 20)) == [13, 16, 18, 20]
-
-
-def _mesh_of(*limits):
-    stats = [{'bytes_limit': limit} if limit else None for limit in limits]
-    return SimpleNamespace(local_devices=[SimpleNamespace(memory_stats=lambda s=s: s) for s in stats])
-
-
-def test_a_set_too_large_for_a_device_is_refused_before_it_is_copied():
-    digits = data.load('digits')
-    check_memory([digits], _mesh_of(None))
-    with pytest.raises(RunError, match=r"data\.name is 'digits', which takes 0\.0 GiB on every device; allowed: half"):
-        check_memory([digits], _mesh_of(None, 2**20))
 
 
 def test_a_state_too_large_for_a_device_is_refused_before_it_is_made():
@@ -181,30 +167,14 @@ def test_divisibility():
             check_divisible('x', size, mesh)
 
 
-@pytest.mark.parametrize('computing', [False, True])
-def test_waiting_while_the_devices_compute_is_not_waiting_for_data(computing):
-    asked, ready, account = [], threading.Event(), SimpleNamespace(waited=0.0)
-
-    def source():
-        yield ready.wait(60)
-
-    def busy():  # the source comes while its consumer waits
-        asked.append(1)
-        if len(asked) == 3 or not computing:
-            ready.set()
-        return computing
-
-    with _Ahead(source(), account, busy) as ahead:
-        assert next(ahead) is True
-    assert len(asked) >= 3 if computing else asked == [1]
-    assert (account.waited == 0) == computing
-
-
 def test_metrics_of_a_call_are_told_before_the_next_ones_data_fail(run, monkeypatch):
+    chunks = run.feed.chunks
+
     @contextlib.contextmanager
     def one(start, counts, busy):
         def sources():
-            yield run.feed.train, run.feed._rng
+            with chunks(start, counts, busy) as whole:
+                yield next(whole)
             raise data.DataError('a data worker failed')
 
         yield sources()

@@ -1,4 +1,4 @@
-"""GLOW as a good PyTorch user would write it; torch_nets.py tells whose names its modules carry."""
+"""GLOW as a good PyTorch user would write it; nets.py tells whose names its modules carry."""
 
 import torch
 import torch.nn.functional as F

@@ -1,5 +1,5 @@
 """What the process of PyTorch answers in the suites `steps` and `attacks`, on the device that JAX runs on; its works are in
-torch_works.py.
+works.py.
 """
 
 import contextlib

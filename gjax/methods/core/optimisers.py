@@ -87,7 +87,7 @@ def build_optimizer(spec: dict, info: DataInfo) -> optax.GradientTransformation:
     elif name == 'adam':
         main = optax.adam(rate, b1=spec['b1'], b2=spec['b2'])
     elif name == 'rmsprop':
-        main = optax.rmsprop(rate, decay=spec['rho'])
+        main = optax.rmsprop(rate, decay=spec['rho'], eps_in_sqrt=False)  # as PyTorch: 1e-8 beside the root, not under it
     else:
         main = optax.adadelta(rate, rho=spec['rho'])
     before = clip + ([optax.add_decayed_weights(decay)] if decay else [])

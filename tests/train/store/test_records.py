@@ -1,15 +1,10 @@
-"""What a run leaves: whole files or none, a log without doubles, TensorBoard events that a reader of others understands."""
+"""The log of a run, without doubles, and TensorBoard events that a reader of others understands."""
 
-import contextlib
 import json
-import os
 
 import numpy as np
 import pytest
 
-from gjax.train import progress
-from gjax.train.errors import RunError
-from gjax.train.store import files
 from gjax.train.store.records import RunLog, read_metrics
 
 
@@ -82,62 +77,3 @@ def test_tensorboard_keeps_order_when_the_clock_stands_or_goes_back(tmp_path, mo
     assert len(list((tmp_path / 'tensorboard').iterdir())) == 3
     expected = {step: (100.0 if step < 6 else 600.0 if step < 10 else 1000.0) + step for step in range(1, 15)}
     assert _scalars(tmp_path / 'tensorboard')['loss'] == expected
-
-
-def test_a_file_is_whole_or_as_it_was(tmp_path):
-    file = tmp_path / 'a.json'
-    files.write_json(file, {'a': 1})
-    with contextlib.suppress(KeyError), files.whole_file(file) as stream:
-        stream.write(b'half')
-        raise KeyError
-    assert json.loads(file.read_text()) == {'a': 1}
-    assert os.listdir(tmp_path) == ['a.json']
-    with pytest.raises(RunError, match=r'a\.json/b cannot be written: Not a directory; what is saved stays'):
-        files.write_text(file / 'b', '')
-
-
-def test_what_a_killed_process_of_the_same_number_left_is_no_obstacle(tmp_path):
-    (tmp_path / f'a.json.{os.getpid()}.tmp').write_text('half')  # in a container every first process is number 1
-    files.write_json(tmp_path / 'a.json', {'a': 1})
-    assert os.listdir(tmp_path) == ['a.json']
-
-
-def test_a_link_is_replaced_not_followed(tmp_path):
-    (tmp_path / 'precious').write_text('precious')
-    (tmp_path / 'link').symlink_to('precious')
-    files.write_text(tmp_path / 'link', 'new')
-    assert (tmp_path / 'precious').read_text() == 'precious'
-    assert (tmp_path / 'link').read_text() == 'new'
-
-
-@pytest.mark.parametrize(('text', 'message'), [('{', 'is damaged and cannot be read'), ('[]', 'holds list, expected')])
-def test_damaged_json_is_named(tmp_path, text, message):
-    (tmp_path / 'run.json').write_text(text)
-    with pytest.raises(RunError, match=rf'run\.json is damaged.*{message.removeprefix("is damaged")}'):
-        files.read_json(tmp_path / 'run.json')
-    with pytest.raises(RunError, match='not a file'):
-        files.read_json(tmp_path)
-
-
-def test_speed_leaves_out_the_call_that_compiles(monkeypatch):
-    clock = iter([0.0, 10.0, 12.0, 14.0, 18.0, 20.0])  # the devices rest from 10 to 12, not at 14
-    monkeypatch.setattr(logging.time, 'monotonic', lambda: next(clock))
-
-    class Feed:
-        waited = 0.0
-
-    feed = Feed()
-
-    def calls():
-        feed.waited += 5
-        yield 'state', 4, {}
-        feed.waited += 0.5
-        yield None, 8, {}
-        yield 'state', 10, {}
-
-    speed = progress.Speed(16, feed)
-    timed = speed.timed(calls(), 0)
-    next(timed)
-    assert speed.measured() == {}
-    assert [stop for _, stop, _ in timed] == [8, 10]
-    assert speed.measured() == {'examples_per_second': 16.0, 'data_wait_share': round(0.5 / 6, 4)}

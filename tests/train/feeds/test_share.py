@@ -13,10 +13,12 @@ _PROCESS = """
 import json, sys
 import jax, numpy as np
 from gjax import data
+from gjax.methods.core.contract import Role
 from gjax.train import feeds, processes
 from gjax.train.devices import data_mesh, replicated
 processes.start(sys.argv[1], 2, int(sys.argv[2]))
 mesh, dataset = data_mesh(), data.find(sys.argv[3])
+pools = feeds.make_pools({'': Role(('source',))}, {'source': dataset}, 4, jax.random.key(0))
 opened, pixels = [], data.sources.FolderRecords._pixels
 
 def counted(self, file):
@@ -27,11 +29,11 @@ data.sources.FolderRecords._pixels = counted
 seen = {}
 for name in ('resident', 'streamed'):
     if name == 'resident':
-        feed = feeds.Resident(dataset, mesh, jax.random.key(0), 4)
+        feed = feeds.Resident({'source': dataset}, pools, mesh)
         feed.load()
     else:
-        feed = feeds.Streamed(dataset, mesh, jax.random.key(0), 4, 3, 1, 0)
-    call = jax.jit(lambda source, step: feed.begin(source, step, 1)(0, step), out_shardings=replicated(mesh))
+        feed = feeds.Streamed({'source': dataset}, pools, mesh, num_steps=3, max_steps=1, workers=0)
+    call = jax.jit(lambda source, step: feed.begin(source, step, 1)(0, step)[''], out_shardings=replicated(mesh))
     with feed.chunks(0, [1] * 3) as sources:
         batches = [jax.device_get(call(source, np.int32(i))) for i, source in enumerate(sources)]
     seen[name] = {

@@ -14,14 +14,16 @@ INFO = DataInfo(num_classes=2, num_examples=16, steps_per_epoch=2, num_steps=20,
 OPTIONS = {'name': 'early_bird', 'channels': 0.5, 'history': 3, 'controls': ('random', 'reinit', 'snip', 'grasp')}
 
 
-def _build(net=(), optimizer=(), **options):
+def _build(net=(), optimizer=(), stage='', **options):
+    """The method, or the one of a stage."""
     config = {
         'method': OPTIONS | options,
         'net': {'name': 'dcgan', 'latent': 3, 'widths': (6, 8), **dict(net)},
         'optimizer': {'name': 'adam', 'learning_rate': 0.01, **dict(optimizer)},
         'evaluation': {},
     }
-    return methods.build(config, INFO)
+    method = methods.build(config, INFO)
+    return method.at(stage) if stage else method
 
 
 def _init(method):
@@ -48,17 +50,17 @@ def test_the_penalty_is_the_gradient_of_the_scales_l1_norm():
 
 def test_a_strong_penalty_shrinks_the_scales_of_the_search_alone():
     sgd, sums = {'name': 'sgd', 'learning_rate': 1e-3, 'momentum': 0.0}, {}
-    for phase in ('', 'search'):
-        method = _build(optimizer=sgd, phase=phase, gamma_l1=100.0, distance=1e-6, history=9)
+    for stage in ('dense', 'search'):
+        method = _build(optimizer=sgd, stage=stage, gamma_l1=100.0, distance=1e-6, history=9)
         state = _train(method, _init(method), 4)
         leaves = jax.tree_util.tree_flatten_with_path(state.params)[0]
-        sums[phase] = sum(float(jnp.abs(leaf).sum()) for path, leaf in leaves if path[-1].key == 'scale')
-    assert sums['search'] < 0.8 * sums['']
+        sums[stage] = sum(float(jnp.abs(leaf).sum()) for path, leaf in leaves if path[-1].key == 'scale')
+    assert sums['search'] < 0.8 * sums['dense']
 
 
 def _scripted(scales):
     """The states of a search whose decoder's first scales were set to these, one row an epoch."""
-    method = _build(phase='search', distance=0.2)
+    method = _build(stage='search', distance=0.2)
     state, step = _init(method), jax.jit(method.step)
     for i, row in enumerate(scales):
         for k in range(2):
@@ -89,14 +91,14 @@ def searched(request):
     nets['spectral'] = {'trunk_norm': 'spectral'}
     net, model = nets.get(request.param, ()), {'resnet': 'vae', 'spectral': 'gan'}.get(request.param, request.param)
     options = {'model': model, 'distance': 1.0, 'ema': 0.9}
-    method = _build(net, phase='search', **options)
+    method = _build(net, stage='search', **options)
     return net, options, method, _train(method, _init(method), 20)
 
 
 def _small(searched):
     """The method of the ticket's stage, and its new state."""
     net, options, method, state = searched
-    sizes = {key.removeprefix('net.'): value for key, value in method.derive('early_bird', state).items()}
+    sizes = {key.removeprefix('net.'): value for key, value in method.derive('early_bird', {'search': state}).items()}
     small = _build({**dict(net), **sizes}, **options)
     return small, _init(small)
 
@@ -109,7 +111,7 @@ def test_the_ticket_is_the_search_without_the_masked_channels(searched):
     np.testing.assert_array_equal(np.concatenate([m for own in ticket.values() for m in own.values()]), drawn)
     assert drawn.sum() < drawn.size
     small, new = _small(searched)
-    first = small.begin('early_bird', new, state, batch_of(), rng=jax.random.key(1))
+    first = small.begin('early_bird', new, {'search': state}, batch_of(), rng=jax.random.key(1))
     assert int(first.step) == int(first.memory['began']) == 6
     masked = dict(state.params)
     for player, groups in method.groups().items():
@@ -129,12 +131,12 @@ def test_the_ticket_is_the_search_without_the_masked_channels(searched):
 def test_controls(searched):
     net, options, _, state = searched
     small, new = _small(searched)
-    first = small.begin('early_bird', new, state, batch_of(), rng=jax.random.key(1))
-    random = small.begin('early_bird_random', new, state, batch_of(), rng=jax.random.key(1))
+    first = small.begin('early_bird', new, {'search': state}, batch_of(), rng=jax.random.key(1))
+    random = small.begin('early_bird_random', new, {'search': state}, batch_of(), rng=jax.random.key(1))
     assert jax.tree.map(jnp.shape, random.params) == jax.tree.map(jnp.shape, first.params)
     assert any((a != b).any() for a, b in zip(*map(jax.tree.leaves, (random.params, first.params)), strict=True))
-    assert_equal(small.begin('early_bird_reinit', new, state, batch_of(), rng=jax.random.key(1)), new)
-    sparse = _build(net, phase='sparse', **options)
+    assert_equal(small.begin('early_bird_reinit', new, {'search': state}, batch_of(), rng=jax.random.key(1)), new)
+    sparse = _build(net, stage='snip', **options)
     dense = _init(sparse)
     per_weight = sparse.flops_per_weight()
 
@@ -145,29 +147,31 @@ def test_controls(searched):
     share = 6 / INFO.num_steps
     budget = share * cost(dense.params, jnp.size) + (1 - share) * cost(first.params, jnp.size)
     for criterion in ('snip', 'grasp'):
-        pruned = sparse.begin(criterion, dense, first, batch_of(), rng=jax.random.key(1))
+        pruned = sparse.begin(criterion, dense, {'early_bird': first}, batch_of(), rng=jax.random.key(1))
         assert 0.97 * budget <= cost(pruned.masks, jnp.sum) <= budget
         assert_equal(pruned.params, {p: masks.apply(pruned.masks[p], dense.params[p]) for p in dense.params})
 
 
 def test_a_search_that_draws_no_ticket_says_so():
-    method = _build(phase='search', distance=1e-9)
+    method = _build(stage='search', distance=1e-9)
     state = _init(method)
     with pytest.raises(ValueError, match=r'drew no early-bird ticket in 10 epochs; allowed: a larger method.distance'):
-        method.derive('early_bird', state)
+        method.derive('early_bird', {'search': state})
 
 
 def test_stages():
-    stages = {stage.name: (stage.parent, stage.overrides, stage.derived) for stage in _build().stages()}
+    method = _build()
+    stages = {s.name: (s.parents, method.at(s.name).phase, s.derived, s.overrides) for s in method.stages()}
     assert stages == {
-        'dense': ('', {}, False),
-        'search': ('', {'method.phase': 'search'}, False),
-        'early_bird': ('search', {}, True),
-        'early_bird_random': ('search', {}, True),
-        'early_bird_reinit': ('search', {}, True),
-        'snip': ('early_bird', {'method.phase': 'sparse'}, False),
-        'grasp': ('early_bird', {'method.phase': 'sparse'}, False),
+        'dense': ((), '', False, {}),
+        'search': ((), 'search', False, {}),
+        'early_bird': (('search',), '', True, {}),
+        'early_bird_random': (('search',), '', True, {}),
+        'early_bird_reinit': (('search',), '', True, {}),
+        'snip': (('early_bird',), 'sparse', False, {}),
+        'grasp': (('early_bird',), 'sparse', False, {}),
     }
+    assert [stage.key for stage in method.stages()] == list(range(1, 8))  # the published tables' numbers
 
 
 @pytest.mark.parametrize(
@@ -177,7 +181,7 @@ def test_stages():
         ({'history': 10}, r'method.history is 10; allowed: 2..9'),
         ({'distance': 0.0}, 'method.distance is 0.0'),
         ({'controls': ('one_shot',)}, "method.controls has 'one_shot'; allowed: random, reinit, snip, grasp"),
-        ({'phase': 'dense'}, "method.phase is 'dense'"),
+        ({'phase': 'search'}, "method.phase is 'search', but there is no such key"),
         ({'net': {'name': 'mlp', 'widths': (3,)}}, "net.name is 'mlp'; allowed for early_bird: dcgan, resnet_gan"),
     ],
 )

@@ -2,14 +2,12 @@
 
 import dataclasses
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gjax import attacks, methods
-from gjax.evaluators.robust import Evaluation
+from gjax import methods
 from gjax.losses import cross_entropy, kl_divergence
 from gjax.methods.core.classifier import PLAYER
 from gjax.methods.core.contract import DataInfo
@@ -23,14 +21,14 @@ BATCH = {
 }
 
 
-def _build(name, batch_norm=True, **options):
+def _build(name, batch_norm=True, info=INFO, **options):
     config = {
         'method': {'name': name} | options,
         'net': {'name': 'small_cnn', 'widths': (4,), 'hidden': 4, 'batch_norm': batch_norm},
         'optimizer': {'learning_rate': 0.0},
         'evaluation': {},
     }
-    return methods.build(config, INFO)
+    return methods.build(config, info)
 
 
 def _loss(method, state):
@@ -106,38 +104,6 @@ def test_interpolated_training_averages_a_clean_and_an_attacked_half():
     assert _loss(method, state) == pytest.approx(np.mean(halves), rel=1e-4)
 
 
-class Odd(nn.Module):
-    """Two-class logits that are wrong for label 1 at exactly 1/2 and right elsewhere; no gradient."""
-
-    @nn.compact
-    def __call__(self, images, *, train):
-        scale = self.param('scale', nn.initializers.ones, ())
-        score = scale * jnp.where(images.mean(axis=(1, 2, 3)) == 0.5, -1.0, 1.0)
-        return jnp.stack([jnp.zeros_like(score), score], axis=1)
-
-
-def test_an_image_that_is_wrong_without_attack_is_not_robust():
-    supervised = dataclasses.replace(_build('supervised'), net=Odd())
-    batch = {'image': jnp.full((4, 2, 2, 1), 0.5), 'label': jnp.ones(4, jnp.int32)}
-    state = supervised.init(jax.random.key(0), batch)
-    for measure in (supervised.evaluate, supervised.final_evaluate):
-        results = measure(state, batch, rng=jax.random.key(1))
-        np.testing.assert_array_equal(results['clean_accuracy'], 0)
-        np.testing.assert_array_equal(results['robust_accuracy'], 0)
-
-
-def test_the_final_attacks_are_those_of_the_config(monkeypatch):
-    called = {}
-    for name in ('pgd', 'margin_pgd', 'momentum_iterative'):
-        monkeypatch.setattr(attacks, name, lambda *a, name=name, **options: called.__setitem__(name, (a[3], options)))
-    test = Evaluation(eps=0.2, steps=7, restarts=3, step_size=0.05, attacks=('pgd', 'margin_pgd', 'momentum_iterative'))
-    for function in test.functions():
-        function(None, None, None, 'rng')
-    pgd = {'rng': 'rng', 'steps': 7, 'restarts': 3, 'step_size': 0.05, 'norm': 'linf'}
-    assert called['pgd'] == called['margin_pgd'] == (0.2, pgd)
-    assert called['momentum_iterative'] == (0.2, {'steps': 7, 'step_size': 0.2 / 7})
-
-
 def test_one_class_is_refused():
     with pytest.raises(ValueError, match='the data has 1 class; allowed: at least 2'):
-        dataclasses.replace(_build('supervised'), info=dataclasses.replace(INFO, num_classes=1))
+        _build('supervised', info=dataclasses.replace(INFO, num_classes=1))

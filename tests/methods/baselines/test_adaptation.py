@@ -7,7 +7,8 @@ import optax
 import pytest
 
 from gjax import losses
-from gjax.evaluators.domains import selected
+from gjax.evaluators import Means
+from gjax.evaluators.domains import Selection, selected
 from gjax.methods.core.adaptation import C, F
 from tests.adaptation import accuracy, assert_close, descended, toy_domains, toy_method, trained
 from tests.states import assert_equal
@@ -259,9 +260,10 @@ def test_an_average_of_all_that_classify(name):
 def test_accuracy_by_class():
     method, domains = toy_method('source_only'), toy_domains(6, 40)
     state = method.init(jax.random.key(0), domains['source'])
-    found = method.final_evaluate(state, domains['target'], rng=jax.random.key(0))
-    means = {f'target_{name}': np.asarray(value).mean(axis=0).tolist() for name, value in found.items()}
-    concluded = method.conclude(means | {'source_class_right': [0, 0], 'source_class_count': [0.5, 0.5]})
+    (means,) = [e for e in method.evaluators() if isinstance(e, Means)]
+    found = means.function(state, domains['target'], rng=jax.random.key(0))
+    own = {f'target_{name}': np.asarray(value).mean(axis=0).tolist() for name, value in found.items()}
+    concluded = means.conclude(own | {'source_class_right': [0, 0], 'source_class_count': [0.5, 0.5]})
     right = np.asarray(found['accuracy']) == 1
     labels = np.asarray(domains['target']['label'])
     for k in range(2):
@@ -274,7 +276,10 @@ def test_selections():
     """The last of the best evaluations by the source, and by an oracle that knows the target's labels."""
     pairs = [(0.5, 0.3), (0.9, 0.4), (0.8, 0.7), (0.9, 0.6)]
     lines = [{'step': i, 'test/source_accuracy': s, 'test/target_accuracy': t} for i, (s, t) in enumerate(pairs)]
-    by = toy_method('source_only').selections()
-    found = selected([{'step': 0, 'loss/classifier': 1.0}, *lines], by)
+    (selection,) = [e for e in toy_method('source_only').evaluators() if isinstance(e, Selection)]
+    found = selected([{'step': 0, 'loss/classifier': 1.0}, *lines], selection.metric, selection.by)
     assert found == {'target_accuracy_selected_by_source': 0.6, 'target_accuracy_oracle': 0.7}
-    assert selected([], by) == {}
+    held_out = [line | {'validation/source_accuracy': -line['test/source_accuracy']} for line in lines]
+    found = selected(held_out, selection.metric, selection.by)
+    assert found == {'target_accuracy_selected_by_source': 0.3, 'target_accuracy_oracle': 0.7}
+    assert selected([], selection.metric, selection.by) == {}
