@@ -1,27 +1,12 @@
-import fcntl
-import os
+"""The toy data of the contract battery, and the finished runs that several of its files compare with."""
 
+import jax
 import numpy as np
 import pytest
 
-
-@pytest.fixture(scope='session')
-def once(tmp_path_factory):
-    """(name, make) -> a folder that make(folder) filled, once for all test workers."""
-    root = tmp_path_factory.getbasetemp()
-    root = root.parent if 'PYTEST_XDIST_WORKER' in os.environ else root
-
-    def folder(name, make):
-        with open(root / f'{name}.lock', 'w') as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            done = root / f'{name}.done'
-            if not done.exists():
-                (root / name).mkdir()
-                make(root / name)
-                done.touch()
-        return root / name
-
-    return folder
+from gjax.train.devices import data_mesh
+from gjax.train.loop import train_and_evaluate
+from tests.contract.cases import L2, tiny_config
 
 
 @pytest.fixture(scope='session')
@@ -42,3 +27,14 @@ def toy_data(once):
             np.savez(folder / f'{name}.npz', **arrays)
 
     return f'npz:{once("toy", make)}/toy.npz'
+
+
+@pytest.fixture(scope='session')
+def finished(toy_data, once):
+    """(case, devices) -> the directory of a case's tiny run by one process on so many devices, trained once."""
+
+    def directory(case, devices):
+        config, mesh = tiny_config(case, toy_data, **L2), data_mesh(jax.devices()[:devices])
+        return once(f'finished_{case}_on_{devices}', lambda out: train_and_evaluate(config, out, mesh=mesh))
+
+    return directory
