@@ -18,11 +18,10 @@ from gjax.train.devices import data_mesh
 from gjax.train.loop import train_and_evaluate
 from gjax.train.run import Run
 from gjax.train.store.records import read_metrics
-from tests.contract.cases import KINDS, L2, tiny_config
+from tests.contract.cases import KINDS, L2, ONE_ROLE_AND_TWO, QUICK_KINDS, tiny_config
 from tests.contract.several import examples_of_steps
 
-QUICK = ('iaat',)  # not among the slow tests
-MARKED = [case if case in QUICK else pytest.param(case, marks=pytest.mark.slow) for case in KINDS]
+MARKED = [case if case in QUICK_KINDS else pytest.param(case, marks=pytest.mark.slow) for case in KINDS]
 
 
 def _several(count, data, out, streaming, cases):
@@ -83,7 +82,7 @@ def _check(case, directory, finished, toy_data, tmp_path, streaming=False):
 
 @pytest.fixture
 def two(case, toy_data, once):
-    cases = QUICK if case in QUICK else [case for case in KINDS if case not in QUICK]
+    cases = QUICK_KINDS if case in QUICK_KINDS else [case for case in KINDS if case not in QUICK_KINDS]
     return once(f'two_with_{cases[0]}', lambda out: _several(2, toy_data, out, False, cases))
 
 
@@ -93,7 +92,7 @@ def test_two_processes_are_one_and_their_checkpoint_goes_on_in_one(case, two, fi
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('case', ['iaat', 'generate_to_adapt'])  # of one role and of two
+@pytest.mark.parametrize('case', ONE_ROLE_AND_TWO)
 def test_two_processes_that_stream_are_one_that_does_not(case, finished, toy_data, tmp_path):
     _several(2, toy_data, tmp_path, True, [case])
     _check(case, tmp_path, finished, toy_data, tmp_path, streaming=True)

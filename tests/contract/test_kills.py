@@ -14,7 +14,7 @@ from gjax.train.loop import train_and_evaluate
 from gjax.train.run import Run
 from gjax.train.store.checkpoint import Checkpointer, to_arrays
 from gjax.train.store.records import read_metrics
-from tests.contract.cases import KINDS, L2, tiny_config
+from tests.contract.cases import KINDS, L2, REMEMBERING, tiny_config
 
 # A process that ends itself by kill -9 after step 6. The checkpoint of step 4 is on disk by then, for saving waits.
 _KILLED = """
@@ -34,10 +34,11 @@ def die(run, state, source, count):
 loop.Run.train, loop.Checkpointer.save = die, save_and_wait
 loop.train_and_evaluate(config.from_json(sys.stdin.read()), sys.argv[1])
 """
-QUICK = ('iaat', 'gan', 'lottery_tickets')  # of the cases, those whose state holds the most
 
 
-@pytest.mark.parametrize('case', [case if case in QUICK else pytest.param(case, marks=pytest.mark.slow) for case in KINDS])
+@pytest.mark.parametrize(
+    'case', [case if case in REMEMBERING else pytest.param(case, marks=pytest.mark.slow) for case in KINDS]
+)
 def test_a_killed_run_resumes_bit_for_bit(case, finished, toy_data, tmp_path):
     config, whole, killed = tiny_config(case, toy_data, **L2), finished(case, 8), tmp_path / 'killed'
     command = [sys.executable, '-c', _KILLED, str(killed)]
