@@ -117,7 +117,7 @@ def test_the_loader_is_measured_beside_ours(root, peer):
 
 @needs_torch
 def test_what_the_other_process_raises_is_one_line(peer):
-    with pytest.raises(RunError, match=r'torch_loader\.start: KeyError') as caught:
+    with pytest.raises(RunError, match=r'torch\.loader\.start: KeyError') as caught:
         peer.call('start', 'nothing', (), 8, 0)
     assert '\n' not in str(caught.value)
 
