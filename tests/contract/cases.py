@@ -128,10 +128,11 @@ BATTERY = {
     'lottery_tickets': _pair(
         config={'stage': 'dense'}, name='lottery_tickets', model='vae', beta=0.1, rounds=1, rewind_epochs=0.6
     ),
-    # Its masks of epochs take a third epoch of five steps.
+    # Its masks of epochs take a third epoch of five steps. The battery lets it find its ticket late, after it has learned.
     'early_bird': _pair(
         slow=True,
         config={'stage': 'search', 'train.total_steps': 15},
+        training={'train.total_steps': 60, 'method.history': 10},
         name='early_bird',
         model='vae',
         beta=0.1,
