@@ -1,4 +1,4 @@
-"""Run directories of an older gjax (commit 2ed225c, whose configs had no format number) resume, evaluate and report as before.
+"""Run directories of an older gjax (commit 2ed225c; their configs have no format number) resume, evaluate and report.
 
 old_runs.tar.gz holds runs of the contract battery's tiny configs with attacks in the l2 ball, on the data of `tests.toy`:
   iaat, dann: finished.
