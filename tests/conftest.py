@@ -1,5 +1,6 @@
 """Eight simulated devices, strict promotion, and a compilation cache that the test subprocesses share."""
 
+import fcntl
 import gc
 import os
 import subprocess
@@ -33,6 +34,8 @@ import hypothesis
 import jax
 import pytest
 
+from tests.schedule import pytest_collection_modifyitems, pytest_runtest_setup  # noqa: F401  hooks
+
 # Every new shape compiles, which takes longer than hypothesis thinks an example should; CI must not be a lottery.
 hypothesis.settings.register_profile('gjax', deadline=None, derandomize=True, max_examples=30)
 hypothesis.settings.load_profile('gjax')
@@ -50,3 +53,29 @@ def meshes():
     from gjax.train.devices import data_mesh
 
     return {n: data_mesh(jax.devices()[:n]) for n in (1, 8)}
+
+
+@pytest.fixture(scope='session')
+def once(tmp_path_factory):
+    """(name, make) -> a folder that make(folder) filled, once for all test workers."""
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if 'PYTEST_XDIST_WORKER' in os.environ else root
+
+    def folder(name, make):
+        with open(root / f'{name}.lock', 'w') as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (root / f'{name}.done').exists():
+                assert not (root / name).exists(), f'what makes {name} has failed before'
+                (root / name).mkdir()
+                make(root / name)
+                (root / f'{name}.done').touch()
+        return root / name
+
+    return folder
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _no_programs_of_other_files():
+    """Compiled programs of a test file are dropped at its end: a worker would hold gigabytes of them."""
+    yield
+    jax.clear_caches()

@@ -1,4 +1,4 @@
-"""Every notebook runs top to bottom (small setting), imports from gjax, and is stored with its outputs."""
+"""Every notebook imports from gjax and is stored as one run left it; among the slow tests, each runs in a small setting."""
 
 import json
 import re
@@ -67,12 +67,9 @@ SMALL = {
 }
 
 
-SLOW = ('flow_robustness', 'generate_to_adapt', 'lottery_tickets')
-RUN = [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem in SLOW)) for path in NOTEBOOKS]
-
-
+@pytest.mark.slow
 @pytest.mark.filterwarnings('ignore')
-@pytest.mark.parametrize('path', RUN)
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs_top_to_bottom(path, monkeypatch, tmp_path):
     monkeypatch.setenv('GJAX_NOTEBOOK_SETTINGS', json.dumps(SMALL[path.stem]))
     monkeypatch.setenv('JAX_NUM_CPU_DEVICES', '1')
@@ -82,13 +79,45 @@ def test_it_runs_top_to_bottom(path, monkeypatch, tmp_path):
     assert pictures >= 5
 
 
-@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
-def test_stored_outputs_and_imports(path):
-    notebook = nbformat.read(path, as_version=4)
-    cells = [cell for cell in notebook.cells if cell.cell_type == 'code']
+def _pictures(cells) -> int:
+    return sum('image/png' in output.get('data', {}) for cell in cells for output in cell.outputs)
+
+
+def _faults(cells) -> list[str]:
+    """What the stored outputs of code cells show that one run from top to bottom would not have left."""
+    counts = [cell.execution_count for cell in cells]
+    faults = [] if counts == list(range(1, len(cells) + 1)) else [f'execution counts are {counts}']
+    faults += [f'cell {i}: an error' for i, cell in enumerate(cells) for out in cell.outputs if out.output_type == 'error']
+    shows = re.compile(r'^(plots|figures|plt)\.\w+\(', re.MULTILINE)
+    faults += [f'cell {i}: no figure' for i, cell in enumerate(cells) if shows.search(cell.source) and not _pictures([cell])]
+    return faults
+
+
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda path: path.stem)
+def test_stored_outputs_are_those_of_one_run(path):
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == 'code']
     assert 'pip' in cells[0].source
-    assert sum('image/png' in out.get('data', {}) for cell in cells for out in cell.outputs) >= 5
-    assert not [out for cell in cells for out in cell.outputs if out.output_type == 'error']
-    source = '\n'.join(cell.source for cell in cells)
+    assert not _faults(cells)
+    assert _pictures(cells) >= 5
+
+
+def test_other_stored_outputs_are_noticed():
+    def cells():
+        return [cell for cell in nbformat.read(NOTEBOOKS[0], as_version=4).cells if cell.cell_type == 'code']
+
+    swapped, failed, empty = cells(), cells(), cells()
+    swapped[2].execution_count, swapped[3].execution_count = 4, 3
+    failed[1].outputs = [nbformat.v4.new_output('error', ename='E', evalue='', traceback=[])]
+    assert _faults(swapped) == [f'execution counts are {[cell.execution_count for cell in swapped]}']
+    assert _faults(failed) == ['cell 1: an error']
+    for cell in empty:
+        cell.outputs = []
+    assert len(_faults(empty)) >= 5
+    assert all(fault.endswith('no figure') for fault in _faults(empty))
+
+
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda path: path.stem)
+def test_they_use_gjax_and_repeat_none_of_it(path):
+    source = '\n'.join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == 'code')
     assert 'from gjax' in source
     assert not re.search(r'^def (pgd|fgsm|select_radius|train)', source, re.MULTILINE)

@@ -1,4 +1,7 @@
-"""The command line as users meet it: in a subprocess, with every mistake answered by one line and a non-zero exit."""
+"""The command line as users meet it: every mistake is answered by one line and a non-zero exit.
+
+Commands run inside this process, but for those that show how a real one starts and ends.
+"""
 
 import json
 import os
@@ -8,47 +11,30 @@ import sys
 import numpy as np
 import pytest
 
-TINY = {
-    'data.name': 'digits',
-    'train.total_epochs': '2',
-    'train.steps_per_call': '5',
-    'train.checkpoint_every_epochs': '1',
-    'train.batch_size': '96',
-    'train.eval_batch_size': '120',
-    'net.widths': '(4, 8)',
-    'net.hidden': '8',
-    'evaluation.steps': '2',
-    'evaluation.restarts': '1',
-    'evaluation.quick_steps': '1',
-    'evaluation.curve': '(0.1,)',
-    'evaluation.curve_steps': '1',
-}
+from tests.cli.runner import TINY, fails, gjax, real, tiny_environment, tiny_flags, train
 
 
-def _environment(**changes):
-    return os.environ | {'JAX_NUM_CPU_DEVICES': '1', 'GJAX_PROGRESS': '0'} | changes
+@pytest.fixture(scope='session')
+def finished(once):
+    """The directory of a run that a real process trained."""
+
+    def make(folder):
+        done = train(folder / 'supervised', run=real)
+        assert done.returncode == 0, done.stderr
+
+    return once('supervised_by_the_command_line', make) / 'supervised'
 
 
-def gjax(*arguments, **environment):
-    command = [sys.executable, '-m', 'gjax', *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=_environment(**environment), check=False)
-
-
-def _flags(**changes):
-    return [f'--config.{key}={value}' for key, value in (TINY | changes).items()]
-
-
-def _train(workdir, config='iaat/digits.py:supervised', changes=None, profile=None, **environment):
-    extra = [f'--profile={profile}'] if profile else []
-    return gjax('train', f'--config={config}', f'--workdir={workdir}', *_flags(**(changes or {})), *extra, **environment)
-
-
-@pytest.fixture(scope='module')
-def finished(tmp_path_factory):
-    workdir = tmp_path_factory.mktemp('runs') / 'supervised'
-    done = _train(workdir)
-    assert done.returncode == 0, done.stderr
-    return workdir
+def test_a_process_ends_with_the_exit_code_of_its_command():
+    done = real('eval', '--workdir=nowhere')
+    fails(done, 'holds no run')
+    assert done.stdout == ''
+    done = real('fly')
+    assert done.returncode == 2
+    assert 'Traceback' not in done.stderr
+    done = real()
+    assert done.returncode == 0
+    assert 'reproduce' in done.stdout
 
 
 def test_help_and_list():
@@ -63,12 +49,14 @@ def test_help_and_list():
 
 def test_a_run_leaves_its_directory(finished):
     results = json.loads((finished / 'results.json').read_text())
-    assert set(results) == {'experiment', 'method', 'seed', 'step', 'selection', 'metrics'}
+    assert set(results) == {'experiment', 'method', 'seed', 'step', 'selection', 'protocol', 'metrics'}
     assert {'clean_accuracy', 'robust_accuracy'} <= set(results['metrics'])
     record = json.loads((finished / 'run.json').read_text())
     assert record['versions']['jax']
     assert record['devices']
-    assert json.loads((finished / 'config.json').read_text())['train']['batch_size'] == 96
+    config = json.loads((finished / 'config.json').read_text())
+    assert config['train']['batch_size'] == 96
+    assert config['format'] == record['format'] == 2
     steps = [json.loads(line)['step'] for line in (finished / 'metrics.jsonl').read_text().splitlines()]
     assert steps == sorted(steps)
     assert (finished / 'checkpoints').is_dir()
@@ -76,7 +64,7 @@ def test_a_run_leaves_its_directory(finished):
 
 def test_rerunning_a_finished_command_does_nothing(finished):
     before = {path: path.stat().st_mtime_ns for path in finished.rglob('*') if path.is_file()}
-    again = _train(finished)
+    again = train(finished)
     assert again.returncode == 0
     assert 'is complete: nothing to do' in again.stderr
     assert {path: path.stat().st_mtime_ns for path in finished.rglob('*') if path.is_file()} == before
@@ -84,7 +72,7 @@ def test_rerunning_a_finished_command_does_nothing(finished):
 
 def test_eval_repeats_the_result_and_takes_another_protocol(finished, tmp_path):
     results = json.loads((finished / 'results.json').read_text())
-    same = gjax('eval', f'--workdir={finished}', f'--out={tmp_path}/same.json')
+    same = real('eval', f'--workdir={finished}', f'--out={tmp_path}/same.json')  # on one device, as it was trained
     assert same.returncode == 0, same.stderr
     assert json.loads((tmp_path / 'same.json').read_text()) == results
     weak = gjax('eval', f'--workdir={finished}', '--config.evaluation.eps=0.0')
@@ -102,7 +90,7 @@ def test_report_compares_runs(finished, tmp_path):
 
 def test_reproduce_runs_a_study_and_reports_claims_that_fail(tmp_path):
     pairs = [f'config.{key}={value}' for key, value in TINY.items()]
-    command = ['reproduce', 'iaat', '--seeds=0', '--jobs=2', f'--workdir={tmp_path}', '--set', *pairs]
+    command = ['reproduce', 'iaat', '--seeds=0', '--jobs=1', f'--workdir={tmp_path}', '--set', *pairs]
     done = gjax(*command)
     assert done.returncode == 0, done.stderr
     study = json.loads((tmp_path / 'study.json').read_text())
@@ -117,19 +105,11 @@ def test_reproduce_runs_a_study_and_reports_claims_that_fail(tmp_path):
     again = gjax(*command)
     assert again.returncode == 0
     assert 'reproduce iaat is complete: nothing to do' in again.stderr
-    assert again.stdout == done.stdout
+    assert again.stdout.startswith('| run')
+    assert done.stdout.endswith(again.stdout)  # which says no more that the runs are done, one a line
     assert {path: path.stat().st_mtime_ns for path in kept} == before
     other = gjax(*command, 'config.net.hidden=16')
-    _fails(other, 'holds a run with config.net.hidden=8, not 16')
-
-
-def _fails(done, *words):
-    assert done.returncode not in (0, None)
-    lines = [line for line in done.stderr.strip().splitlines() if line]
-    assert len(lines) == 1, done.stderr
-    assert lines[0].startswith('gjax: error: ')
-    for word in words:
-        assert word in lines[0], lines[0]
+    fails(other, 'holds a run with config.net.hidden=8, not 16')
 
 
 def _npz(path, **changes):
@@ -144,17 +124,17 @@ def _npz(path, **changes):
 
 
 def test_unknown_keys_sets_and_values(tmp_path):
-    _fails(_train(tmp_path / 'a', changes={'method.mixup_alfa': '1'}), 'no config.method.mixup_alfa', 'mixup_alpha')
-    _fails(_train(tmp_path / 'a', changes={'data.name': 'mnits5k'}), "data.name is 'mnits5k'", 'did you mean mnist5k')
-    _fails(_train(tmp_path / 'a', changes={'evaluation.eps': '-0.1'}), 'evaluation.eps is -0.1', 'allowed: >= 0')
-    trades = _train(tmp_path / 'a', 'iaat/digits.py:trades', {'method.eps': '-1'})
-    _fails(trades, 'method.eps is -1.0; allowed: >= 0')
+    fails(train(tmp_path / 'a', changes={'method.mixup_alfa': '1'}), 'no config.method.mixup_alfa', 'mixup_alpha')
+    fails(train(tmp_path / 'a', changes={'data.name': 'mnits5k'}), "data.name is 'mnits5k'", 'did you mean mnist5k')
+    fails(train(tmp_path / 'a', changes={'evaluation.eps': '-0.1'}), 'evaluation.eps is -0.1', 'allowed: >= 0')
+    trades = train(tmp_path / 'a', 'iaat/digits.py:trades', {'method.eps': '-1'})
+    fails(trades, 'method.eps is -1.0; allowed: >= 0')
     assert not (tmp_path / 'a').exists()
 
 
 def test_missing_tfds_directory_says_the_command_that_prepares_it(tmp_path):
-    done = _train(tmp_path / 'a', changes={'data.name': 'cifar10', 'data.dir': tmp_path / 'none'})
-    _fails(done, 'holds no prepared TFDS set', 'tfds build cifar10 --file_format=array_record')
+    done = train(tmp_path / 'a', changes={'data.name': 'cifar10', 'data.dir': tmp_path / 'none'})
+    fails(done, 'holds no prepared TFDS set', 'tfds build cifar10 --file_format=array_record')
 
 
 @pytest.mark.parametrize(
@@ -167,27 +147,27 @@ def test_missing_tfds_directory_says_the_command_that_prepares_it(tmp_path):
     ],
 )
 def test_bad_npz(tmp_path, changes, words):
-    _fails(_train(tmp_path / 'a', changes={'data.name': _npz(tmp_path / 'a.npz', **changes)}), *words)
+    fails(train(tmp_path / 'a', changes={'data.name': _npz(tmp_path / 'a.npz', **changes)}), *words)
 
 
 def test_workdirs_that_cannot_serve(finished, tmp_path):
     (tmp_path / 'file').write_text('')
-    _fails(_train(tmp_path / 'file' / 'run'), '--workdir is', 'cannot be written')
-    other = _train(finished, changes={'optimizer.learning_rate': '0.5'})
-    _fails(other, 'holds a run with config.optimizer.learning_rate=0.05, not 0.5')
-    _fails(gjax('eval', f'--workdir={tmp_path}'), 'holds no run')
-    _fails(gjax('report', tmp_path, f'--out={tmp_path}/out'), 'holds no finished run')
+    fails(train(tmp_path / 'file' / 'run'), '--workdir is', 'cannot be written')
+    other = train(finished, changes={'optimizer.learning_rate': '0.5'})
+    fails(other, 'holds a run with config.optimizer.learning_rate=0.05, not 0.5')
+    fails(gjax('eval', f'--workdir={tmp_path}'), 'holds no run')
+    fails(gjax('report', tmp_path, f'--out={tmp_path}/out'), 'holds no finished run')
 
 
 def test_a_batch_that_the_devices_cannot_share(tmp_path):
-    done = _train(tmp_path / 'a', changes={'train.batch_size': '100'}, JAX_NUM_CPU_DEVICES='8')
-    _fails(done, 'train.batch_size is 100', 'multiples of 8')
+    done = train(tmp_path / 'a', changes={'train.batch_size': '100'})
+    fails(done, 'train.batch_size is 100', 'multiples of 8')
 
 
 def test_a_non_finite_loss_names_step_player_and_checkpoint(tmp_path):
     changes = {'optimizer.learning_rate': '1e30', 'optimizer.schedule': 'constant', 'net.batch_norm': 'false'}
-    done = _train(tmp_path / 'a', changes=changes)
-    _fails(done, 'of player classifier is', 'at step ', 'no checkpoint yet')
+    done = train(tmp_path / 'a', changes=changes)
+    fails(done, 'of player classifier is', 'at step ', 'no checkpoint yet')
     assert not (tmp_path / 'a' / 'results.json').exists()
 
 
@@ -196,27 +176,27 @@ def test_usage_mistakes():
         done = gjax(*arguments)
         assert done.returncode == 2
         assert 'Traceback' not in done.stderr
-    _fails(gjax('reproduce', 'iaat', '--seeds=a'), "--seeds is 'a'")
-    _fails(gjax('reproduce', 'iaat', '--seeds=1,1'), "--seeds is '1,1'; allowed: each seed once")
-    _fails(gjax('reproduce', 'iat'), "no study 'iat'", 'known: flow_robustness, generate_to_adapt, iaat')
+    fails(gjax('reproduce', 'iaat', '--seeds=a'), "--seeds is 'a'")
+    fails(gjax('reproduce', 'iaat', '--seeds=1,1'), "--seeds is '1,1'; allowed: each seed once")
+    fails(gjax('reproduce', 'iat'), "no study 'iat'", 'known: flow_robustness, generate_to_adapt, iaat')
 
 
 def test_import_is_light_and_starts_no_backend():
-    code = (  # seconds of this process, not of the clock: other tests run beside it
-        'import sys, time, jax; t = time.process_time(); import gjax; used = time.process_time() - t;'
-        'from jax._src import xla_bridge; assert not xla_bridge._backends; assert used < 0.3, used;'
+    code = (
+        'import sys, jax; before = set(sys.modules); import gjax; assert set(sys.modules) - before == {"gjax"};'
+        'from jax._src import xla_bridge; assert not xla_bridge._backends;'
         'assert not {"tensorflow", "torch", "tensorflow_datasets", "matplotlib"} & set(sys.modules)'
     )
-    subprocess.run([sys.executable, '-c', code], check=True, timeout=120, env=_environment())
+    subprocess.run([sys.executable, '-c', code], check=True, timeout=120, env=tiny_environment())
 
 
 def test_a_sweep_runs_the_grid_and_goes_on_past_a_failure(tmp_path):
     """One value diverges: the others are trained, the failure is named, the same command tries it again."""
     command = ['sweep', '--config=iaat/digits.py:supervised', f'--workdir={tmp_path}/grid', '--jobs=2']
     command += [f'--over={over}' for over in ('seed=0,1', 'optimizer.learning_rate=0.05,1e30')]
-    flags = _flags(**{'net.batch_norm': 'false', 'optimizer.schedule': 'constant'})
+    flags = tiny_flags(**{'net.batch_norm': 'false', 'optimizer.schedule': 'constant'})
     done = gjax(*command, *flags)
-    _fails(
+    fails(
         done,
         '2 of 4 runs failed, finished ones are kept',
         'seed=0/learning_rate=1e30: exit code 1',
@@ -235,19 +215,18 @@ def test_a_sweep_runs_the_grid_and_goes_on_past_a_failure(tmp_path):
     (tmp_path / 'precious').write_text('precious')
     (tmp_path / 'grid' / 'seed=1' / 'learning_rate=1e30' / 'output.log').unlink()
     (tmp_path / 'grid' / 'seed=1' / 'learning_rate=1e30' / 'output.log').symlink_to(tmp_path / 'precious')
-    _fails(gjax(*command, *flags), 'output.log is a link; a run writes only inside its own directory')
+    fails(gjax(*command, *flags), 'output.log is a link; a run writes only inside its own directory')
     assert (tmp_path / 'precious').read_text() == 'precious'
     launched = {'SLURM_NTASKS': '2', 'SLURM_PROCID': '0', 'SLURM_STEP_NODELIST': 'n[1-2]'}
-    _fails(gjax(*command, *flags, **launched), 'gjax sweep starts its runs itself')
+    fails(gjax(*command, *flags, **launched), 'gjax sweep starts its runs itself')
     printed = gjax(*command, *flags, '--print')
     assert printed.returncode == 0
     assert printed.stdout.count('gjax train ') == 2
 
 
 def test_a_streamed_run_is_the_one_in_memory_and_is_profiled(finished, tmp_path):
-    changes = {'data.streaming': 'true', 'data.workers': '2'}
-    flags = [f'--config.{key}={value}' for key, value in (TINY | changes).items()]
-    done = gjax('train', '--config=iaat/digits.py:supervised', f'--workdir={tmp_path}/run', *flags, '--profile=6:9')
+    flags = tiny_flags(**{'data.streaming': 'true', 'data.workers': '2'})
+    done = real('train', '--config=iaat/digits.py:supervised', f'--workdir={tmp_path}/run', *flags, '--profile=6:9')
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == json.loads((finished / 'results.json').read_text())
     record = json.loads((tmp_path / 'run' / 'run.json').read_text())
@@ -261,7 +240,7 @@ def test_a_streamed_run_is_the_one_in_memory_and_is_profiled(finished, tmp_path)
         'train', '--config=iaat/digits.py:supervised', f'--workdir={tmp_path}/run', *flags, '--config.data.workers=0'
     )
     assert again.returncode == 0, again.stderr
-    _fails(
+    fails(
         gjax('train', '--config=iaat/digits.py', f'--workdir={tmp_path}/b', '--profile=9:6'),
         "--profile is '9:6'; allowed: FIRST",
     )

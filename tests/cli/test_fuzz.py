@@ -2,7 +2,6 @@
 changed file outside the workdir."""
 
 import contextlib
-import io
 import itertools
 import json
 import os
@@ -15,10 +14,10 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from gjax import cli
 from gjax.train import config as configs
 from gjax.train import loop
 from gjax.train.run import Run
+from tests.cli import runner
 
 QUICK = {'train.total_steps': 2, 'train.batch_size': 8, 'train.eval_batch_size': 8, 'net.widths': (2,), 'net.hidden': 2}
 QUICK |= {'evaluation.steps': 1, 'evaluation.restarts': 1, 'evaluation.curve': (0.1,), 'evaluation.curve_steps': 1}
@@ -60,16 +59,9 @@ class Sandbox:
 
     def gjax(self, *arguments, outside=()):
         """Runs a command inside this process, checks what must hold of any, and returns (exit code, stderr)."""
-        out, err = io.StringIO(), io.StringIO()
         before, hooks = self.files(), {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            try:
-                code = cli.main([str(argument) for argument in arguments])
-            except SystemExit as stop:  # argparse: usage
-                code = stop.code
-        text = err.getvalue()
-        assert 'Traceback' not in text + out.getvalue(), text
+        code, out, text = runner.gjax(*arguments)
+        assert 'Traceback' not in text + out, text
         assert code in (0, 1, 2), text
         if code == 1:
             lines = text.strip().splitlines()
@@ -316,15 +308,17 @@ def _run_directory(sandbox, template, data, command):
 @pytest.fixture
 def nothing_is_evaluated(monkeypatch):
     """States are restored and logs repaired for real; the compiled work on them is left out."""
-    monkeypatch.setattr(Run, 'describe', lambda run, state: {'margin': np.zeros(1)})
-    monkeypatch.setattr(Run, 'final_metrics', lambda run, state, examples: {'clean_accuracy': 1.0})
+
+    def findings(run, look):
+        return {'clean_accuracy': 1.0}, {'examples': {'margin': np.zeros(1)}} if look.when == 'end' else {}
+
+    monkeypatch.setattr(Run, 'findings', findings)
 
     def advance(run, state, step, cuts=()):
         if step < run.num_steps:
             yield state, run.num_steps, {'loss/classifier': np.ones(run.num_steps - step)}
 
     monkeypatch.setattr(Run, 'advance', advance)
-    monkeypatch.setattr(Run, 'evaluate', lambda run, state, final=False: {'clean_accuracy': 1.0})
 
 
 @pytest.mark.parametrize('command', ['train', 'eval', 'report'])

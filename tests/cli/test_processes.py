@@ -11,7 +11,7 @@ import pytest
 from gjax.train import processes
 from gjax.train.errors import RunError
 from gjax.train.store.records import read_metrics
-from tests.cli.test_cli import _environment, _flags
+from tests.cli.runner import tiny_environment, tiny_flags
 
 CONFIG = 'iaat/digits.py:iaat'
 # In the l2 ball, where rounding stays rounding (tests/contract).
@@ -26,9 +26,9 @@ def _start(workdir, count, changes, own=None):
         probe.bind(('127.0.0.1', 0))
         address = f'127.0.0.1:{probe.getsockname()[1]}'
     command = [sys.executable, '-m', 'gjax.cli', 'train', f'--config={CONFIG}', f'--workdir={workdir}']
-    flags = [_flags(**(changes | (own or {}).get(i, {}))) for i in range(count)]
+    flags = [tiny_flags(**(changes | (own or {}).get(i, {}))) for i in range(count)]
     several = [f'--coordinator_address={address}', f'--num_processes={count}']
-    pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, 'text': True, 'env': _environment()}
+    pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, 'text': True, 'env': tiny_environment()}
     return [subprocess.Popen([*command, *flags[i], *several, f'--process_id={i}'], **pipes) for i in range(count)]
 
 

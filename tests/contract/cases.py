@@ -1,63 +1,175 @@
-"""The methods of the contract battery. A new method joins by adding its tiny config here."""
+"""The methods of the contract battery and what each is expected to do. A new method joins by one entry of `BATTERY`."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import ml_collections
+import numpy as np
 
 from gjax.train import config as configs
 
 EPS = 8 / 255
 _ATTACK = {'eps': EPS, 'step_size': 4 / 255, 'attack_steps': 2}
 
-# name -> the options of config.method
-CASES = {
-    'supervised': {'name': 'supervised'},
-    'mixup': {'name': 'supervised', 'mixup_alpha': 1.0},
-    'adversarial_training': {'name': 'adversarial_training', 'eps_warmup_epochs': 1.0} | _ATTACK,
-    'adversarial_training_train_update': {'name': 'adversarial_training', 'attack_batch_norm': 'train_update'} | _ATTACK,
-    'trades': {'name': 'trades'} | _ATTACK,
-    'interpolated_adversarial_training': {'name': 'interpolated_adversarial_training'} | _ATTACK,
-    'iaat': {'name': 'iaat', 'eps': EPS, 'attack_steps': 2, 'warmup_epochs': 1, 'beta': 0.5},
-    'iaat_eval_reuse': {
-        'name': 'iaat',
-        'eps': EPS,
-        'attack_steps': 2,
-        'warmup_epochs': 1,
-        'attack_batch_norm': 'eval',
-        'reuse_attack': True,
-    },
-    'autoencoder': {'name': 'autoencoder', 'variational': False, 'reconstruction': 'squared_error'},
-    'vae': {'name': 'autoencoder', 'beta': 0.1, 'ema': 0.9},
-    'gan': {'name': 'gan'},
-    'wgan_gp': {'name': 'gan', 'loss': 'wasserstein', 'penalty': 1.0, 'critic_steps': 2},
-    'lottery_tickets': {'name': 'lottery_tickets', 'model': 'vae', 'beta': 0.1, 'rounds': 1, 'rewind_epochs': 0.6},
-    'early_bird': {'name': 'early_bird', 'model': 'vae', 'beta': 0.1, 'history': 2, 'distance': 1e-9},
-    'source_only': {'name': 'source_only'},
-    'target_only': {'name': 'target_only'},
-    'dann': {'name': 'dann', 'weight': 0.1, 'ema': 0.5},
-    'adda': {'name': 'adda'},
-    'dan': {'name': 'dan'},
-    'coral': {'name': 'coral'},
-    'mcd': {'name': 'mcd', 'generator_steps': 2},
-    'generate_to_adapt': {'name': 'generate_to_adapt'},
-    'flow_robustness': {'name': 'flow_robustness', 'clean_epochs': 0.6} | _ATTACK,
-    'flow_adversarial': {'name': 'flow_robustness', 'adversarial_weight': 1.0, 'eps_warmup_epochs': 1.0} | _ATTACK,
-}
-STAGES = {'lottery_tickets': 'dense', 'early_bird': 'search'}  # of these, which one the battery runs
-# Those that know two domains; the target is that of `toy_data`'s other file.
-ADAPTATION = ('source_only', 'target_only', 'dann', 'adda', 'dan', 'coral', 'mcd', 'generate_to_adapt')
-# Other options of methods that another case has, and what shares its step with another: among the slow tests.
-VARIANTS = ('mixup', 'adversarial_training_train_update', 'interpolated_adversarial_training', 'iaat_eval_reuse')
-VARIANTS += ('autoencoder', 'wgan_gp', 'early_bird')
-VARIANTS += ('source_only', 'target_only', 'dann', 'adda', 'dan', 'coral', 'mcd', 'flow_adversarial')
-# Flows, and their networks.
-FLOWS = {
-    'flow_robustness': {'name': 'glow', 'levels': 1, 'depth': 2, 'hidden': 4},
-    'flow_adversarial': {'name': 'realnvp', 'levels': 2, 'hidden': 4, 'blocks': 1},
-}
-# Cases that do not classify: their networks are pairs.
-GENERATIVE = {'gan': 'spectral', 'wgan_gp': 'none'}
-GENERATIVE |= dict.fromkeys(('autoencoder', 'vae', 'lottery_tickets', 'early_bird'), 'batch')
+# What a method is expected to learn of the toy data: functions (run, state, before, after), where `before` and `after` are
+# the metrics that its evaluators log of the first and of the last state.
 
-# Overrides that put every attack into an l2 ball, where its path is a continuous function of the gradient.
+
+def classifies(run, state, before, after):
+    """Its accuracy is nearly perfect, and no attack raises it."""
+    assert after['clean_accuracy'] >= 0.95
+    assert after['robust_accuracy'] <= after['clean_accuracy']
+
+
+def adapts(run, state, before, after):
+    """It classifies both domains."""
+    assert min(after['source_accuracy'], after['target_accuracy']) >= 0.9
+
+
+def rebuilds(run, state, before, after):
+    """Its loss on the test split falls."""
+    assert after['loss'] < 0.9 * before['loss']
+
+
+def compresses(run, state, before, after):
+    """Its likelihood rises, and an attack lowers it."""
+    assert after['bits_per_dim'] < before['bits_per_dim'] - 0.1
+    assert after['bits_per_dim'] < after['attacked_bits_per_dim']
+
+
+def generates(run, state, before, after):
+    """Its images have a bright and a dark half, and either half may be the bright one."""
+    images = run.look(state, 'log').sample(run.method.generate, 64)
+    contrast = images[:, :, 4:].mean(axis=(1, 2, 3)) - images[:, :, :4].mean(axis=(1, 2, 3))  # data: 0.43 or -0.43
+    assert np.abs(contrast).mean() > 0.15
+    assert (contrast > 0).any()
+    assert (contrast < 0).any()
+
+
+# Nets and optimisers of the tiny configs: dotted keys and their values.
+_CLASSIFIER = {'net.name': 'small_cnn', 'net.widths': (4, 8), 'net.hidden': 8, 'optimizer.learning_rate': 0.05}
+_CLASSIFIER |= {'evaluation.eps': EPS, 'evaluation.steps': 3, 'evaluation.restarts': 2, 'evaluation.quick_steps': 2}
+_CLASSIFIER |= {'evaluation.curve': (2 / 255, EPS), 'evaluation.curve_steps': 2}
+_DOMAINS = {'net.name': 'gta_digits', 'net.widths': (6,), 'net.pool_last': True, 'net.hidden': (8,), 'net.noise': 3}
+_DOMAINS |= {'net.generator_width': 4, 'net.discriminator_width': 4, 'net.domain_widths': (8,)}
+_DOMAINS |= {'optimizer.learning_rate': 0.002}  # a game of four players: rounding grows fast
+_PAIR = {'net.name': 'dcgan', 'net.latent': 3, 'net.widths': (4, 8), 'net.trunk_norm': 'batch'}
+_PAIR |= {'optimizer.learning_rate': 0.01}
+_FLOW = {'optimizer.learning_rate': 0.01, 'evaluation.eps': EPS, 'evaluation.steps': 3, 'evaluation.restarts': 2}
+_FLOW |= {'evaluation.quick_steps': 2, 'evaluation.curve': (2 / 255, EPS)}
+_GLOW = {'net.name': 'glow', 'net.levels': 1, 'net.depth': 2, 'net.hidden': 4, 'evaluation.pictures': 0}
+_REALNVP = {'net.name': 'realnvp', 'net.levels': 2, 'net.hidden': 4, 'net.blocks': 1, 'evaluation.ood': ('noise',)}
+_REALNVP |= {'evaluation.ood_examples': 20, 'evaluation.pictures': 4}
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A tiny config of one method, and what the battery expects of it."""
+
+    method: Mapping[str, Any]  # the options of config.method
+    config: Mapping[str, Any]  # more keys of the config
+    learns: Callable  # see above
+    target: bool = False  # whether the config names a second domain, `toy_data`'s other file
+    attack_scale: float = 1.0  # by which the radius and the steps of `L2`'s training attack are multiplied
+    # How the battery trains, so that the toy is learned by the same run whose first steps are compared: dotted keys.
+    training: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {'train.total_steps': 60})
+    # Whether it runs among the slow tests: options of a method that another case has, or a step that another case shares.
+    slow: bool = False
+
+
+# Adam's first updates are as large as the learning rate however small the gradient is. The rate rises slowly from zero, so
+# that rounding does not grow within the steps that are compared on one and on eight devices.
+_ADAM = {'optimizer.name': 'adam', 'optimizer.learning_rate': 0.01, 'optimizer.b1': 0.5, 'train.total_steps': 100}
+_ADAM |= {'optimizer.warmup_epochs': 4.0}
+
+
+def _classifier(slow=False, attack_scale=1.0, **method):
+    return Case(method, _CLASSIFIER, classifies, slow=slow, attack_scale=attack_scale)
+
+
+def _domains(slow=True, **method):
+    return Case(method, _DOMAINS, adapts, target=True, training=_ADAM, slow=slow)
+
+
+def _pair(slow=False, learns=rebuilds, config=None, training=None, **method):
+    return Case(method, _PAIR | (config or {}), learns, training=training or {'train.total_steps': 60}, slow=slow)
+
+
+_GAME = _ADAM | {'train.total_steps': 200}
+
+BATTERY = {
+    'supervised': _classifier(name='supervised'),
+    'mixup': _classifier(slow=True, name='supervised', mixup_alpha=1.0),
+    'adversarial_training': _classifier(name='adversarial_training', eps_warmup_epochs=1.0, **_ATTACK),
+    'adversarial_training_train_update': _classifier(
+        slow=True, name='adversarial_training', attack_batch_norm='train_update', **_ATTACK
+    ),
+    # KL near its minimum has a gradient of rounding errors, which a short l2 step would blow up.
+    'trades': _classifier(attack_scale=4.0, name='trades', **_ATTACK),
+    'interpolated_adversarial_training': _classifier(slow=True, name='interpolated_adversarial_training', **_ATTACK),
+    'iaat': _classifier(name='iaat', eps=EPS, attack_steps=2, warmup_epochs=1, beta=0.5),
+    'iaat_eval_reuse': _classifier(
+        slow=True, name='iaat', eps=EPS, attack_steps=2, warmup_epochs=1, attack_batch_norm='eval', reuse_attack=True
+    ),
+    'autoencoder': _pair(slow=True, name='autoencoder', variational=False, reconstruction='squared_error'),
+    'vae': _pair(name='autoencoder', beta=0.1, ema=0.9),
+    'gan': _pair(learns=generates, config={'net.trunk_norm': 'spectral'}, training=_GAME, name='gan'),
+    'wgan_gp': _pair(
+        slow=True,
+        learns=generates,
+        config={'net.trunk_norm': 'none'},
+        training=_GAME,
+        name='gan',
+        loss='wasserstein',
+        penalty=1.0,
+        critic_steps=2,
+    ),
+    'lottery_tickets': _pair(
+        config={'stage': 'dense'}, name='lottery_tickets', model='vae', beta=0.1, rounds=1, rewind_epochs=0.6
+    ),
+    # Its masks of epochs take a third epoch of five steps. The battery lets it find its ticket late, after it has learned.
+    'early_bird': _pair(
+        slow=True,
+        config={'stage': 'search', 'train.total_steps': 15},
+        training={'train.total_steps': 60, 'method.history': 10},
+        name='early_bird',
+        model='vae',
+        beta=0.1,
+        history=2,
+        distance=1e-9,
+    ),
+    'source_only': _domains(name='source_only'),
+    'target_only': _domains(name='target_only'),
+    'dann': _domains(name='dann', weight=0.1, ema=0.5),
+    'adda': _domains(name='adda'),
+    'dan': _domains(name='dan'),
+    'coral': _domains(name='coral'),
+    'mcd': _domains(name='mcd', generator_steps=2),
+    'generate_to_adapt': _domains(slow=False, name='generate_to_adapt'),
+    'flow_robustness': Case(
+        {'name': 'flow_robustness', 'clean_epochs': 0.6} | _ATTACK, _FLOW | _GLOW, compresses, training=_ADAM
+    ),
+    'flow_adversarial': Case(
+        {'name': 'flow_robustness', 'adversarial_weight': 1.0, 'eps_warmup_epochs': 1.0} | _ATTACK,
+        _FLOW | _REALNVP,
+        compresses,
+        training=_ADAM,
+        slow=True,
+    ),
+}
+CASES = {name: case.method for name, case in BATTERY.items()}  # name -> the options of config.method
+
+# One case for each kind of state and feed. What belongs to the engine alone (processes, signals, numbers of devices,
+# streaming) is tested with these: a per-example memory; two players in a game; a stage of a chain that remembers weights;
+# two domains, of which one has no labels; a density.
+KINDS = ('iaat', 'gan', 'lottery_tickets', 'generate_to_adapt', 'flow_robustness')
+QUICK_KINDS = ('iaat',)  # of these, what is not among the slow tests
+REMEMBERING = ('iaat', 'gan', 'lottery_tickets')  # those whose state holds the most
+ONE_ROLE_AND_TWO = ('iaat', 'generate_to_adapt')  # a feed of one batch a step, and a feed of two
+
+# Overrides that put every attack into an l2 ball, where its path is a continuous function of the gradient. An linf attack
+# takes signs, and a gradient of pure rounding noise then moves a pixel by a whole step.
 L2 = {
     'method__attack_norm': 'l2',
     'method__eps': 0.5,
@@ -73,44 +185,37 @@ L2 = {
 
 def tiny_config(case: str, data_name: str, **overrides) -> ml_collections.ConfigDict:
     """A locked config of seconds: a few steps on `data_name`; overrides are dotted keys with __ for the dot."""
-    config = configs.base_config()
+    own, config = BATTERY[case], configs.base_config()
     config.experiment = 'contract'
     config.data.name = data_name
     config.data.validation = 0.0
     config.data.padding = 1  # the augmented path
     config.train.update(batch_size=16, eval_every_steps=5, checkpoint_every_steps=4, steps_per_call=3, eval_batch_size=24)
-    config.train.total_steps = 15 if case == 'early_bird' else 10  # its masks of epochs take a third epoch
-    config.optimizer.update(name='sgd', learning_rate=0.05, momentum=0.9)
-    if case in ADAPTATION:
+    config.train.total_steps = 10
+    config.optimizer.update(name='sgd', momentum=0.9)
+    if own.target:
         config.data.target = data_name.replace('toy.npz', 'toy_target.npz')
-        config.net = ml_collections.ConfigDict({'name': 'gta_digits', 'widths': (6,), 'pool_last': True, 'hidden': (8,)})
-        config.net.update(noise=3, generator_width=4, discriminator_width=4, domain_widths=(8,))
-        config.optimizer.learning_rate = 0.002  # a game of four players: rounding grows fast
-    elif case in GENERATIVE:
-        config.net = ml_collections.ConfigDict({'name': 'dcgan', 'latent': 3, 'widths': (4, 8)})
-        config.net.trunk_norm = GENERATIVE[case]
-        config.optimizer.learning_rate = 0.01
-    elif case in FLOWS:
-        config.net = ml_collections.ConfigDict(FLOWS[case])
-        config.optimizer.learning_rate = 0.01
-        config.evaluation.update(eps=EPS, steps=3, restarts=2, quick_steps=2, curve=(2 / 255, EPS))
-        if case == 'flow_robustness':
-            config.evaluation.pictures = 0
-        else:
-            config.evaluation.update(ood=('noise',), ood_examples=20, pictures=4)
-    else:
-        config.net.update(name='small_cnn', widths=(4, 8), hidden=8)
-        config.evaluation.update(eps=EPS, steps=3, restarts=2, quick_steps=2, curve=(2 / 255, EPS), curve_steps=2)
-    config.method.update(CASES[case])
-    config.stage = STAGES.get(case, '')
+    if (net := own.config['net.name']) != config.net.name:
+        config.net = ml_collections.ConfigDict({'name': net})
+    config.method.update(own.method)
+    for key, value in own.config.items():
+        section, _, name = key.rpartition('.')
+        (config[section] if section else config)[name] = value
     configs.complete(config)
     config.lock()
     for key, value in overrides.items():
         section, _, name = key.partition('__')
-        if case == 'trades' and key in ('method__eps', 'method__step_size'):
-            value *= 4  # KL near its minimum has a gradient of rounding errors, which an l2 step would blow up
+        if key in ('method__eps', 'method__step_size'):
+            value *= own.attack_scale
         if key not in L2 or name in config[section]:  # a method without attack has none of its options
             configs.override(config, {key.replace('__', '.'): value})
     if overrides.keys() >= L2.keys() and 'attack_steps' in config.method:
         assert config.method.attack_norm == 'l2'
+    return config
+
+
+def battery_config(case: str, data_name: str) -> ml_collections.ConfigDict:
+    """The config under which the battery trains a case: attacks in the l2 ball, and steps enough to learn the toy."""
+    config = tiny_config(case, data_name, **L2)
+    configs.override(config, BATTERY[case].training)
     return config

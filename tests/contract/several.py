@@ -19,12 +19,12 @@ from tests.contract.cases import L2, tiny_config
 
 
 def examples_of_steps(run) -> np.ndarray:
-    """The indices of the examples of every step, [steps, B], as the compiled step reads them from the feed; of all domains
-    one after the other."""
+    """The indices of the examples of every step, [steps, B], as the compiled step reads them from the feed; those of all
+    roles one after the other."""
 
     def read(source, step):
-        batch = run.feed.begin(source, step, run.steps_per_call)(0, step)
-        return jnp.concatenate([batch[domain]['index'] for domain in run.domains]) if run.domains else batch['index']
+        roles = run.feed.begin(source, step, run.steps_per_call)(0, step)
+        return jnp.concatenate([batch['index'] for batch in roles.values()])
 
     read = jax.jit(read, out_shardings=replicated(run.mesh))
     with run.feed.chunks(0, [1] * run.num_steps) as sources:

@@ -1,5 +1,7 @@
-"""Every method on 2 processes, and one of each kind on 4, is the run of one; checkpoints go on with other devices and
-fewer processes."""
+"""A run on 2 or 4 processes is the run of one; checkpoints go on with other numbers of devices and fewer processes.
+
+All this belongs to the engine, so it runs on one case of each kind of state and feed (`KINDS`).
+"""
 
 import json
 import os
@@ -16,8 +18,10 @@ from gjax.train.devices import data_mesh
 from gjax.train.loop import train_and_evaluate
 from gjax.train.run import Run
 from gjax.train.store.records import read_metrics
-from tests.contract.cases import CASES, L2, tiny_config
+from tests.contract.cases import KINDS, L2, ONE_ROLE_AND_TWO, QUICK_KINDS, tiny_config
 from tests.contract.several import examples_of_steps
+
+MARKED = [case if case in QUICK_KINDS else pytest.param(case, marks=pytest.mark.slow) for case in KINDS]
 
 
 def _several(count, data, out, streaming, cases):
@@ -40,17 +44,6 @@ def _several(count, data, out, streaming, cases):
         for process in running:
             process.kill()
     assert [process.returncode for process in running] == [0] * count, errors
-
-
-@pytest.fixture(scope='session')
-def one(toy_data, once):
-    """(case) -> the directory of its run by one process on one device, trained once."""
-    mesh = data_mesh(jax.devices()[:1])
-
-    def directory(case):
-        return once(f'one_{case}', lambda out: train_and_evaluate(tiny_config(case, toy_data, **L2), out, mesh=mesh))
-
-    return directory
 
 
 def _assert_same_run(directory, expected):
@@ -76,58 +69,51 @@ def _resume_from_the_middle(source, target, config, mesh):
     assert json.loads((target / 'run.json').read_text())['resumed_at'] == before
 
 
-def _check(case, directory, one, toy_data, tmp_path, streaming=False):
-    _assert_same_run(directory / case, one(case))
-    config, mesh = tiny_config(case, toy_data, data__streaming=streaming, **L2), data_mesh(jax.devices()[:1])
+def _check(case, directory, finished, toy_data, tmp_path, streaming=False):
+    """A run of several processes is that of one, saw the same examples, and goes on in one process on one device."""
+    one, mesh = finished(case, 1), data_mesh(jax.devices()[:1])
+    _assert_same_run(directory / case, one)
     examples = examples_of_steps(Run(tiny_config(case, toy_data, **L2), mesh))
     np.testing.assert_array_equal(np.load(directory / case / 'examples_of_steps.npy'), examples)
+    config = tiny_config(case, toy_data, data__streaming=streaming, **L2)
     _resume_from_the_middle(directory / case, tmp_path / 'alone', config, mesh)
-    _assert_same_run(tmp_path / 'alone', one(case))
-
-
-QUICK = ('iaat',)
-MARKED = [case if case in QUICK else pytest.param(case, marks=pytest.mark.slow) for case in sorted(CASES)]
+    _assert_same_run(tmp_path / 'alone', one)
 
 
 @pytest.fixture
 def two(case, toy_data, once):
-    cases = QUICK if case in QUICK else sorted(set(CASES).difference(QUICK))
+    cases = QUICK_KINDS if case in QUICK_KINDS else [case for case in KINDS if case not in QUICK_KINDS]
     return once(f'two_with_{cases[0]}', lambda out: _several(2, toy_data, out, False, cases))
 
 
 @pytest.mark.parametrize('case', MARKED)
-def test_two_processes_are_one_and_their_checkpoint_goes_on_in_one(case, two, one, toy_data, tmp_path):
-    _check(case, two, one, toy_data, tmp_path)
+def test_two_processes_are_one_and_their_checkpoint_goes_on_in_one(case, two, finished, toy_data, tmp_path):
+    _check(case, two, finished, toy_data, tmp_path)
 
 
 @pytest.mark.slow
-def test_two_processes_that_stream_are_one_that_does_not(one, toy_data, tmp_path):
-    _several(2, toy_data, tmp_path, True, ['iaat'])
-    _check('iaat', tmp_path, one, toy_data, tmp_path, streaming=True)
-
-
-# One of each kind of state and feed; every process compiles every program, so that all cases would take half an hour.
-FOUR = ('flow_robustness', 'gan', 'generate_to_adapt', 'iaat', 'lottery_tickets')
+@pytest.mark.parametrize('case', ONE_ROLE_AND_TWO)
+def test_two_processes_that_stream_are_one_that_does_not(case, finished, toy_data, tmp_path):
+    _several(2, toy_data, tmp_path, True, [case])
+    _check(case, tmp_path, finished, toy_data, tmp_path, streaming=True)
 
 
 @pytest.fixture
 def four(toy_data, once):
-    return once('four', lambda out: _several(4, toy_data, out, False, FOUR))
+    return once('four', lambda out: _several(4, toy_data, out, False, KINDS))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('case', FOUR)
-def test_four_processes_are_one_and_their_checkpoint_goes_on_in_one(case, four, one, toy_data, tmp_path):
-    _check(case, four, one, toy_data, tmp_path)
+@pytest.mark.parametrize('case', KINDS)
+def test_four_processes_are_one_and_their_checkpoint_goes_on_in_one(case, four, finished, toy_data, tmp_path):
+    _check(case, four, finished, toy_data, tmp_path)
 
 
 @pytest.mark.parametrize('case', MARKED)
-def test_a_checkpoint_of_eight_devices_goes_on_with_1_2_4_and_8(case, toy_data, tmp_path):
-    config = tiny_config(case, toy_data, **L2)
-    meshes = {n: data_mesh(jax.devices()[:n]) for n in (1, 2, 4, 8)}
-    whole = train_and_evaluate(config, tmp_path / 'whole', mesh=meshes[8])
-    for n, mesh in meshes.items():
-        _resume_from_the_middle(tmp_path / 'whole', tmp_path / str(n), config, mesh)
-        _assert_same_run(tmp_path / str(n), tmp_path / 'whole')
-    assert json.loads((tmp_path / '8' / 'results.json').read_text()) == whole
-    assert (tmp_path / '8' / 'metrics.jsonl').read_text() == (tmp_path / 'whole' / 'metrics.jsonl').read_text()
+def test_a_checkpoint_of_eight_devices_goes_on_with_1_2_4_and_8(case, finished, toy_data, tmp_path):
+    config, whole = tiny_config(case, toy_data, **L2), finished(case, 8)
+    for n in (1, 2, 4, 8):
+        _resume_from_the_middle(whole, tmp_path / str(n), config, data_mesh(jax.devices()[:n]))
+        _assert_same_run(tmp_path / str(n), whole)
+    for file in ('results.json', 'metrics.jsonl'):
+        assert (tmp_path / '8' / file).read_text() == (whole / file).read_text()

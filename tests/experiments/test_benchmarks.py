@@ -117,7 +117,7 @@ def test_the_loader_is_measured_beside_ours(root, peer):
 
 @needs_torch
 def test_what_the_other_process_raises_is_one_line(peer):
-    with pytest.raises(RunError, match=r'torch_loader\.start: KeyError') as caught:
+    with pytest.raises(RunError, match=r'torch\.loader\.start: KeyError') as caught:
         peer.call('start', 'nothing', (), 8, 0)
     assert '\n' not in str(caught.value)
 
@@ -165,6 +165,7 @@ def test_every_repetition_visits_all():
     assert values == [['a'] * 3, ['b'] * 3]
 
 
+@pytest.mark.slow
 def test_masked_steps_are_measured_beside_dense_ones():
     small = {'net.widths': (2, 4), 'train.batch_size': 16, 'train.eval_batch_size': 16, 'evaluation.extractor': ''}
     found = masks.results(('vae',), 0.01, 2, small)
@@ -245,6 +246,7 @@ def test_a_mode_that_fails_leaves_its_column_empty(torch_peer, monkeypatch, caps
     assert 'the losses of the two sides differ' in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_iaat_selects_radii_in_its_work():
     """It is not measured while it warms up, when images that are right have the radius eps."""
     run = steps.build(steps.WORKS['iaat'], {'train.batch_size': 8, 'net.width': 1})
@@ -256,6 +258,7 @@ def test_iaat_selects_radii_in_its_work():
 
 
 @needs_torch
+@pytest.mark.slow
 def test_steps_are_measured_beside_torchs(torch_peer):
     row = steps.measured('lenet', torch_peer, ['eager', 'channels_last'], 0.01, 2, {'train.batch_size': 8})
     assert set(row['milliseconds']) == {'gjax', 'eager', 'channels_last'}
@@ -298,7 +301,9 @@ def test_operations_of_attacks_are_those_of_their_rounds():
     assert flops['iaat'] / flops['pgd10'] == pytest.approx(66 / 23, rel=0.03)
 
 
-@pytest.mark.parametrize('dtype', steps.DTYPES)
+@pytest.mark.parametrize(
+    'dtype', [name if name == 'float32' else pytest.param(name, marks=pytest.mark.slow) for name in steps.DTYPES]
+)
 def test_iaat_is_measured_in_turns_with_pgd10_in_the_same_arithmetic(monkeypatch, dtype):
     asked = []
 

@@ -4,17 +4,29 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from gjax import methods, nets
+from gjax import data, methods, nets
 from gjax.train import config as configs
+from gjax.train.programs import step_batch
 
 FILES = sorted(
     p for p in configs.experiments_dir().glob('*/*.py') if p.name != 'study.py' and 'def get_config' in p.read_text()
 )
 CASES = [(f'{p.parent.name}/{p.name}', arg) for p in FILES for arg in getattr(configs.load_module(p), 'METHODS', ('',))]
 CASES += [('generate_to_adapt/digits.py', 'generate_to_adapt,mnist5k_to_digits')]
-# Networks that take long to trace, of which one config is not slow.
-SLOW = [case for case in CASES if case[0] == 'generate_to_adapt/large.py' and case[1] not in ('generate_to_adapt', 'dann')]
+# What takes long to trace, of which one config is not slow: networks of fifty layers, and flows, whose three folders train
+# the same methods on the same networks.
+SLOW = [case for case in CASES if case[0] == 'generate_to_adapt/large.py' and case[1] != 'generate_to_adapt']
 SLOW += [('iaat/cifar100.py', ''), ('iaat/cifar10.py', 'trades'), ('iaat/cifar10.py', 'interpolated_adversarial_training')]
+SLOW += [case for case in CASES if case[0] in ('flow_robustness/digits.py', 'flow_robustness/small.py')]
+
+
+def _batch(role, side: int, channels: int) -> dict:
+    """The shapes of four examples as a role's batch holds them."""
+    fields = {
+        'image': jax.ShapeDtypeStruct((4, side, side, channels), jnp.float32),
+        'label': jax.ShapeDtypeStruct((4,), jnp.int32),
+    }
+    return {name: fields[name] for name in role.fields} | {'index': jax.ShapeDtypeStruct((4,), jnp.int32)}
 
 
 @pytest.mark.parametrize(('file', 'arg'), [pytest.param(*case, marks=[pytest.mark.slow] * (case in SLOW)) for case in CASES])
@@ -23,13 +35,9 @@ def test_it_steps(file, arg):
     config.train.steps_per_call = 1
     side, channels = config.data.image_size or 32, config.data.channels or 3
     method = methods.build(config, methods.DataInfo(10, 40, 10, 100, (side, side, channels)))
-    image = jax.ShapeDtypeStruct((4, side, side, channels), jnp.float32)
-    integer = jax.ShapeDtypeStruct((4,), jnp.int32)
-    batch = {'image': image, 'label': integer, 'index': integer}
-    state = jax.eval_shape(method.init, jax.random.key(0), batch)
-    if domains := getattr(method, 'domains', ()):
-        labelled = batch if method.target_labels else {key: batch[key] for key in ('image', 'index')}
-        batch = {domain: labelled if domain == 'target' else batch for domain in domains}
+    sets = methods.Sets(*data.set_names(config.data))
+    batch = step_batch({name: _batch(role, side, channels) for name, role in method.roles(sets).items()})
+    state = jax.eval_shape(method.init, jax.random.key(0), _batch(methods.Role(sets.sources), side, channels))
     new, metrics = jax.eval_shape(method.step, state, batch)
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), new) == jax.tree.map(lambda s: (s.shape, s.dtype), state)
     assert all(metrics[f'loss/{player}'].shape == () for player in new.params)

@@ -17,7 +17,7 @@ import pytest
 from gjax import cli
 from gjax.train import config as configs
 from gjax.train.config import experiments_dir
-from tests.cli.test_cli import _environment, _flags
+from tests.cli.runner import tiny_environment, tiny_flags
 
 LAUNCH = experiments_dir() / 'launch'
 SCRIPTS = sorted(LAUNCH.glob('*.sh'))
@@ -52,7 +52,7 @@ def _recorder(folder, name, then=''):
 
 
 def _run(script, *arguments, bin, **environment):
-    environment = _environment(PATH=f'{bin}:{os.environ["PATH"]}', **environment)
+    environment = tiny_environment(PATH=f'{bin}:{os.environ["PATH"]}', **environment)
     command = ['bash', str(LAUNCH / script), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
 
@@ -109,7 +109,9 @@ def test_slurm_headers_let_a_run_save_and_go_on(script):
 def test_slurm_trains_over_two_processes(tmp_path):
     _tool(tmp_path / 'venv' / 'bin', 'gjax', f'#!/bin/bash\nexec {sys.executable} -m gjax "$@"\n')
     settings = {'CONFIG': 'iaat/digits.py:supervised', 'WORKDIR': str(tmp_path / 'run'), 'JAX_PLATFORMS': 'cpu'}
-    done, requeued = _slurm(tmp_path, 'slurm.sh', *_flags(), srun=SRUN, SLURM_JOB_ID=str(_job_with_free_port()), **settings)
+    done, requeued = _slurm(
+        tmp_path, 'slurm.sh', *tiny_flags(), srun=SRUN, SLURM_JOB_ID=str(_job_with_free_port()), **settings
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / 'run' / 'results.json').read_text())['metrics']['clean_accuracy'] > 0
     assert len(json.loads((tmp_path / 'run' / 'run.json').read_text())['devices']) == 2
