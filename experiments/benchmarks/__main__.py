@@ -17,7 +17,7 @@ FRONT = README.parents[2] / 'README.md'  # gets the suite's `summary(results)`, 
 
 def publish(suite: str, results: dict, text: str, out: Path, readme: Path | None = None) -> None:
     """Writes SUITE.json and SUITE.md to `out`, and the text between the markers `benchmark SUITE` of a readme."""
-    from gjax.study.reproduce import update_between
+    from gjax.study.tables import update_between
     from gjax.train.store import files
 
     out.mkdir(parents=True, exist_ok=True)
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     from gjax.data.dataset import DataError
-    from gjax.study.reproduce import update_between
+    from gjax.study.tables import update_between
     from gjax.train.errors import RunError
 
     try:

@@ -58,7 +58,7 @@ def main() -> int:
             Path(arguments.workdir, 'reliability.json').write_text(text + '\n')
     print(table(results))
     if arguments.update_readme:
-        from gjax.study.reproduce import update_between
+        from gjax.study.tables import update_between
         from gjax.train.config import experiments_dir
 
         update_between(experiments_dir().parent / 'README.md', 'reliability', table(results))

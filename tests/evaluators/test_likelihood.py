@@ -13,10 +13,11 @@ from gjax import data, metrics
 from gjax.evaluators.likelihood import Density, Foreign, LikelihoodEvaluation, code_bits, final_bits
 from gjax.methods.flow_robustness import PLAYER
 from gjax.nets.linear_flow import LinearFlow
-from gjax.study import plots
 from gjax.train import config as configs
 from gjax.train.run import Run
 from tests.methods.flow import SHAPE, batch_of, method
+
+plots = configs.load_module(configs.experiments_dir() / 'flow_robustness/figures.py')
 
 
 def _final(flow):
