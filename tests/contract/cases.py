@@ -82,6 +82,8 @@ class Case:
 # that rounding does not grow within the steps that are compared on one and on eight devices.
 _ADAM = {'optimizer.name': 'adam', 'optimizer.learning_rate': 0.01, 'optimizer.b1': 0.5, 'train.total_steps': 100}
 _ADAM |= {'optimizer.warmup_epochs': 4.0}
+# Under batch normalisation some gradients are rounding errors alone, of which Adam would make whole updates.
+_SGD = {'optimizer.learning_rate': 0.02, 'optimizer.warmup_epochs': 8.0, 'train.total_steps': 150}
 
 
 def _classifier(slow=False, attack_scale=1.0, **method):
@@ -89,7 +91,7 @@ def _classifier(slow=False, attack_scale=1.0, **method):
 
 
 def _domains(slow=True, **method):
-    return Case(method, _DOMAINS, adapts, target=True, training=_ADAM, slow=slow)
+    return Case(method, _DOMAINS, adapts, target=True, training=_SGD, slow=slow)
 
 
 def _pair(slow=False, learns=rebuilds, config=None, training=None, **method):
@@ -154,7 +156,7 @@ BATTERY = {
         {'name': 'flow_robustness', 'adversarial_weight': 1.0, 'eps_warmup_epochs': 1.0} | _ATTACK,
         _FLOW | _REALNVP,
         compresses,
-        training=_ADAM,
+        training=_ADAM | {'net.levels': 1},  # a quarter of the compilation; tests/nets has levels
         slow=True,
     ),
 }
