@@ -165,21 +165,28 @@ class Run:
         )
 
     def _first_examples(self, count: int):
-        """A batch for `Method.init`: examples of the first role, evenly spaced over the smallest pool; None without data."""
+        """A batch for `Method.init`: examples of the first role, evenly spaced over the smallest pool; None without data.
+
+        It has the fields that the role asks for.
+        """
         if not self.pools:
             return None
         least = min(len(pool.records) for pool in self.pools.values())
         rows = np.linspace(0, least - 1, min(count, least)).astype(int)
-        return data.to_batch(next(iter(self.pools.values())).records.read(rows).columns, rows)
+        return self._read_first(rows)
 
     def drawn_examples(self):
         """A batch of training examples of the first role, drawn by the seed; None without data."""
         if not self.pools:
             return None
-        records = next(iter(self.pools.values())).records
-        count = min(len(records), self.config.train.batch_size)
-        rows = np.sort(np.random.default_rng(abs(self.config.seed)).choice(len(records), count, replace=False))
-        return data.to_batch(records.read(rows).columns, rows)
+        total = len(next(iter(self.pools.values())).records)
+        count = min(total, self.config.train.batch_size)
+        return self._read_first(np.sort(np.random.default_rng(abs(self.config.seed)).choice(total, count, replace=False)))
+
+    def _read_first(self, rows) -> dict:
+        """The examples of these rows of the first role's pool, as a batch of that role."""
+        pool = next(iter(self.pools.values()))
+        return pool.batch(data.to_batch(pool.records.read(rows).columns, rows))
 
     def _check_state(self) -> None:
         """RunError if the state alone would not fit into the smallest device."""
