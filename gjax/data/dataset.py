@@ -83,7 +83,7 @@ class Dataset:
 
     @property
     def num_classes(self) -> int:
-        """Of labels or maps; 0 without."""
+        """Of the labels or maps; 0 if the set has neither."""
         return self.fields['label'].classes if 'label' in self.fields else 0
 
     @property
@@ -102,10 +102,14 @@ class Dataset:
         return dataclasses.replace(loaded, class_names=self.class_names)
 
     @property
+    def example_bytes(self) -> int:
+        """What one example takes when decoded."""
+        return sum(int(np.prod(field.shape)) * np.dtype(field.dtype).itemsize for field in self.fields.values())
+
+    @property
     def nbytes(self) -> int:
         """What all splits take when decoded."""
-        each = sum(int(np.prod(field.shape)) * np.dtype(field.dtype).itemsize for field in self.fields.values())
-        return sum(map(len, self.splits.values())) * each
+        return sum(map(len, self.splits.values())) * self.example_bytes
 
 
 def image_fields(image_shape, num_classes: int) -> dict[str, Field]:

@@ -70,8 +70,8 @@ class Draw:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps until the smallest group has been seen once."""
-        return min(len(group) for group in self.groups) // self.share
+        """Steps until the smallest group has been seen once; at least 1."""
+        return max(1, min(len(group) for group in self.groups) // self.share)
 
     def keys(self, rng) -> list:
         """The key of each group: `rng` itself for a single one."""

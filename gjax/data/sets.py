@@ -65,6 +65,8 @@ def set_names(section) -> tuple[tuple[str, ...], str, tuple[str, ...]]:
     target = TARGET if section.get('target', '') else ''
     unseen = tuple(short_name(name) for name in section.get('unseen', ()))
     every = (*own, *([target] if target else []), *unseen)
+    if bad := [name for name in every if name.startswith('validation')]:
+        raise DataError(f'a set of data.sources or data.unseen is called {bad[0]!r}; allowed: names that do not begin so')
     twice = sorted({name for name in every if every.count(name) > 1})
     if twice:
         raise DataError(
@@ -103,7 +105,7 @@ def open_sets(section, seed: int = 0, *, sources_only: bool = False) -> dict[str
     for short, key, name, count, count_key in asked:
         opened = find(name, section['dir'] or None, section['image_size'], section.get('channels', 0), key=key)
         if found:
-            check_alike(opened, next(iter(found.values())), key)
+            check_alike(opened, next(iter(found.values())), key, asked[0][1])
         if key != 'data.unseen':
             opened = with_validation(opened, section.get('validation', 0.0), seed)
             opened = subset(opened, count, seed, count_key)
@@ -111,21 +113,24 @@ def open_sets(section, seed: int = 0, *, sources_only: bool = False) -> dict[str
     return found
 
 
-def check_alike(other: Dataset, first: Dataset, key: str) -> None:
-    """DataError, in the words of `key`, unless a set has the classes and the form of the first one."""
+def check_alike(other: Dataset, first: Dataset, key: str, first_key: str = 'data.name') -> None:
+    """DataError, in the words of `key`, unless a set has the classes and the form of the first one, that of `first_key`."""
     if other.num_classes != first.num_classes:
-        raise DataError(f'{key} has {other.num_classes} classes; allowed: {first.num_classes}, as data.name has')
+        raise DataError(f'{key} has {other.num_classes} classes; allowed: {first.num_classes}, as {first_key} has')
     if other.class_names and first.class_names and other.class_names != first.class_names:
         pairs = zip(other.class_names, first.class_names, strict=True)
         k = next(i for i, pair in enumerate(pairs) if pair[0] != pair[1])
         raise DataError(
-            f'class {k} of {key} is {other.class_names[k]!r}; allowed: {first.class_names[k]!r}, as in data.name'
+            f'class {k} of {key} is {other.class_names[k]!r}; allowed: {first.class_names[k]!r}, as in {first_key}'
         )
     if other.image_shape != first.image_shape:
         raise DataError(
-            f'{key} has images of {other.image_shape}; allowed: {first.image_shape}, as data.name has: set '
+            f'{key} has images of {other.image_shape}; allowed: {first.image_shape}, as {first_key} has: set '
             'data.image_size, data.channels'
         )
-    if {name: field.kind for name, field in other.fields.items()} != {name: f.kind for name, f in first.fields.items()}:
-        kinds = [', '.join(field.kind for field in of.fields.values()) for of in (other, first)]
-        raise DataError(f'{key} has {kinds[0]}; allowed: {kinds[1]}, as data.name has')
+    kinds, expected = ({name: (f.kind, f.ignore) for name, f in of.fields.items()} for of in (other, first))
+    for name, (kind, ignore) in expected.items():
+        if kinds.get(name) != (kind, ignore):
+            own = kinds.get(name, ('nothing', None))
+            ignored = [f' ignoring {value}' if value is not None else '' for value in (own[1], ignore)]
+            raise DataError(f'{key} has {own[0]}{ignored[0]} as {name}; allowed: {kind}{ignored[1]}, as {first_key} has')

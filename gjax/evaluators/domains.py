@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from gjax import metrics
+from gjax.checks import positive
 from gjax.data import to_levels
 from gjax.evaluators.base import END, LOG, Evaluator, Findings
 from gjax.evaluators.means import Means
 from gjax.losses import correct, cross_entropy
-from gjax.methods.core.checks import positive
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,12 +31,14 @@ class AdaptationEvaluation:
         positive('evaluation.pictures', self.pictures)
 
 
-def accuracy_by_class(logits: Callable, num_classes: int, of: str = 'target') -> Means:
-    """Accuracy and cross-entropy of every set; of the set `of` also by class, and as the mean over its classes.
+def accuracy_by_class(logits: Callable, num_classes: int, sources: tuple[str, ...] = (), of: str = 'target') -> Means:
+    """Accuracy and cross-entropy of every set; of the set `of` also by class, and as the mean over its classes; of several
+    sources also their mean, 'source_accuracy'.
 
     Args:
       logits: (state, images [B, H, W, C]) -> [B, K], as evaluation sees them.
       num_classes: K.
+      sources: their names.
       of: a set's name; 'TARGET_class_3_accuracy', 'TARGET_mean_class_accuracy'.
     """
 
@@ -52,19 +54,25 @@ def accuracy_by_class(logits: Callable, num_classes: int, of: str = 'target') ->
         }
 
     def conclude(means):
-        found = {name: value for name, value in means.items() if not name.endswith(('class_right', 'class_count'))}
-        if f'{of}_class_right' not in means:  # a validation split that other sets have
-            return found
-        shares = zip(means[f'{of}_class_right'], means[f'{of}_class_count'], strict=True)
-        accuracy = {k: right / count for k, (right, count) in enumerate(shares) if count}
-        found[f'{of}_mean_class_accuracy'] = sum(accuracy.values()) / len(accuracy)
-        return found | {f'{of}_class_{k}_accuracy': value for k, value in accuracy.items()}
+        return {name: value for name, value in means.items() if name not in ('class_right', 'class_count')}
 
-    return Means(function, conclude=conclude)
+    def across(means):
+        found = {}
+        measured = [means[name]['accuracy'] for name in sources if name in means]
+        if measured and 'source' not in sources:
+            found['source_accuracy'] = sum(measured) / len(measured)
+        if of in means:
+            shares = zip(means[of]['class_right'], means[of]['class_count'], strict=True)
+            accuracy = {k: right / count for k, (right, count) in enumerate(shares) if count}
+            found[f'{of}_mean_class_accuracy'] = sum(accuracy.values()) / len(accuracy)
+            found |= {f'{of}_class_{k}_accuracy': value for k, value in accuracy.items()}
+        return found
+
+    return Means(function, conclude=conclude, across=across)
 
 
 class Embeddings(Evaluator):
-    """How well a linear classifier tells the domains apart by their embeddings ('domain_accuracy', 'proxy_a_distance'), and,
+    """How well a linear classifier tells the domains of training apart by their embeddings (see `metrics.told_apart`), and,
     at the end, embeddings of test images for figures: 'SET_embedding', 'SET_label', 'SET_prediction' in images.npz.
     """
 
@@ -76,6 +84,9 @@ class Embeddings(Evaluator):
           options: how many examples count.
         """
         self.options = options
+        self.protocol = (
+            f'domains told apart by {options.probe_examples} embeddings of each' if options.probe_examples else ''
+        )
 
         def embed(state, batch, *, rng):
             predictions = logits(state, batch['image']).argmax(axis=-1)
@@ -97,12 +108,12 @@ class Embeddings(Evaluator):
         if test.probe_examples:
             found = metrics.told_apart(
                 *(
-                    [self._some(look, name, split, test.probe_examples)['embedding'] for name in look.sets]
+                    [self._some(look, name, split, test.probe_examples)['embedding'] for name in look.trained]
                     for split in ('train', 'test')
                 )
             )
         if test.pictures and look.when == 'end':
-            for name in look.sets:
+            for name in look.trained:
                 own = self._some(look, name, 'test', test.pictures)
                 arrays |= {f'{name}_{key}': values for key, values in own.items()}
         return Findings(found, {'images': arrays} if arrays else {})

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from gjax import attacks, data, metrics
+from gjax.checks import check_norm, check_radii, positive
 from gjax.evaluators.base import END, LOG, Evaluator, Findings
 from gjax.evaluators.means import Means
 from gjax.losses import bits_per_dim, nats
-from gjax.methods.core.checks import check_norm, check_radii, positive
 
 NOISE = 'noise'  # the name of uniform pixels among the other sets
 SCORES = ('', '_typicality', '_complexity')
@@ -51,7 +51,7 @@ class LikelihoodEvaluation:
         check_radii('evaluation.curve', self.curve)
 
     def options(self) -> dict:
-        """Of the final attacks."""
+        """Keyword arguments of the final attacks."""
         return {
             'steps': self.steps,
             'norm': self.norm,
@@ -157,13 +157,15 @@ def final_bits(density: Density, test: LikelihoodEvaluation) -> Means:
 
 
 class Foreign(Evaluator):
-    """How well other sets are told from the test split (AUROC, the higher the score the more foreign): by the bits per
-    dimension, by their distance to the training data's mean (typicality), and by how many they are above a zlib code; each
-    clean and under `attacks.lower_nll`. And which share of them is below the median of the test split. What is not finite is
-    as foreign as can be, and counted.
+    """How well other sets are told from the test split, clean and under `attacks.lower_nll`.
 
-    'ood_auroc', 'ood_auroc_typicality', 'ood_auroc_complexity', 'ood_below_median', 'ood_non_finite', the same with
-    'attacked_', all averaged over the sets, and of each set with '_SET' at the end, which 'ood_bits_per_dim' also has.
+    Metrics, averaged over the sets, each also as 'attacked_...', and of every single set with '_SET' at the end:
+      ood_auroc: AUROC of the bits per dimension; the more bits, the more foreign.
+      ood_auroc_typicality: of the distance of the bits from the training data's mean.
+      ood_auroc_complexity: of the bits above those of a zlib code.
+      ood_below_median: share of a set that is likelier than the median test image.
+      ood_non_finite: share whose likelihood is not finite; it counts as most foreign.
+      ood_bits_per_dim: mean of the finite ones, of single sets only.
 
     For figures, in images.npz: 'samples'; test images as 'images', 'attacked' and their 'bits', 'attacked_bits'; of every
     other set 'ood_SET_images', ...; and all bits per dimension, 'histogram_test', 'histogram_SET', 'histogram_SET_attacked'.
@@ -173,6 +175,12 @@ class Foreign(Evaluator):
 
     def __init__(self, density: Density, test: LikelihoodEvaluation):
         self.density, self.test, self._others = density, test, {}
+        if test.ood:
+            steps, eps = test.ood_steps or test.steps, test.ood_eps or test.eps
+            self.protocol = (
+                f'other sets made likely: {steps} steps, {test.norm} {eps:.4g}, quantile {test.ood_quantile:.4g}, '
+                f'{test.ood_examples} of each at most'
+            )
 
         def own(state, batch, *, rng):
             return {'bits': density.bits(state, batch['image'], rng=rng, draws=test.draws)}
@@ -200,6 +208,10 @@ class Foreign(Evaluator):
         self._own, self._own_images, self._clean, self._raised, self._lowered = own, own_images, clean, raised, lowered
 
     def prepare(self, look):
+        if len(look.trained) != 1 and (self.test.ood or self.test.pictures):
+            raise ValueError(
+                f'evaluation.ood, evaluation.pictures are set with {len(look.trained)} sources; allowed: one source'
+            )
         self._others = {name: self._load(look, name) for name in self.test.ood}
 
     def _load(self, look, name: str) -> np.ndarray:
@@ -228,7 +240,7 @@ class Foreign(Evaluator):
 
         All examples are measured: the dequantisation noise of an example depends on its place in the split.
         """
-        (name,) = look.sets
+        (name,) = look.trained
         every = max(1, -(-look.count(name, split) // self.test.ood_examples))
         return {key: values[::every] for key, values in look.rows(function, name, split).items()}
 

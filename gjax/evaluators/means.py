@@ -16,6 +16,7 @@ class Means(Evaluator):
         function: Callable,
         *,
         conclude: Callable[[dict], dict] | None = None,
+        across: Callable[[dict[str, dict]], dict] | None = None,
         when: frozenset = BOTH,
         sets: tuple[str, ...] | None = None,
         splits: tuple[str, ...] = ('validation', 'test'),
@@ -24,26 +25,26 @@ class Means(Evaluator):
         """
         Args:
           function: (state, batch, *, rng) -> {name: [B] or [B, E]}; pure, compiled by the engine.
-          conclude: {name: mean} of one split, of all sets, to the metrics; default as they are.
+          conclude: {name: mean} of one set to its metrics; default as they are.
+          across: {set: {name: mean}} of one split to metrics of several sets; default none.
           when: LOG, END or BOTH.
           sets: which sets; default all that the run trains on, the target and the unseen ones.
           splits: of those, the ones that a set has.
           protocol: how the numbers were measured.
         """
-        self.function, self.conclude, self.when = function, conclude or dict, when
+        self.function, self.conclude, self.across, self.when = function, conclude or dict, across, when
         self.sets, self.splits, self.protocol = sets, splits, protocol
 
     def __call__(self, state, look):
         found = {}
         for split in self.splits:
-            means = {}
-            for name in look.sets if self.sets is None else self.sets:
-                if look.count(name, split):
-                    own = look.means(self.function, name, split)
-                    means |= {look.prefixed(name, key): value for key, value in own.items()}
-            if means:
-                start = '' if split == 'test' else f'{split}_'
-                found |= {f'{start}{key}': value for key, value in self.conclude(means).items()}
+            names = [name for name in (look.sets if self.sets is None else self.sets) if look.count(name, split)]
+            means = {name: look.means(self.function, name, split) for name in names}
+            start = '' if split == 'test' else f'{split}_'
+            for name, own in means.items():
+                found |= {f'{start}{look.prefixed(name, key)}': value for key, value in self.conclude(own).items()}
+            if self.across and means:
+                found |= {f'{start}{key}': value for key, value in self.across(means).items()}
         return Findings(found)
 
 
@@ -58,22 +59,34 @@ class Memory(Evaluator):
 
 
 class Examples(Evaluator):
-    """Values of every training example, un-augmented, in the order of the set: examples.npz, and numbers drawn from them."""
+    """Values of every training example, un-augmented, in the order of the set: examples.npz, and numbers drawn from them.
+
+    In a run of several sets the values and the numbers are called 'SET_NAME'.
+    """
 
     when = END
 
-    def __init__(self, function: Callable, conclude: Callable[[dict], dict] | None = None):
+    def __init__(
+        self,
+        function: Callable,
+        conclude: Callable[[dict], dict] | None = None,
+        across: Callable[[dict[str, dict]], dict] | None = None,
+    ):
         """
         Args:
           function: (state, batch, *, rng) -> {name: [B]}; pure.
-          conclude: {name: [N]} (of several sets 'SET_NAME') to scalars for results.json; default none.
+          conclude: {name: [N]} of one set to scalars for results.json; default none.
+          across: {set: {name: [N]}} to scalars of several sets; default none.
         """
-        self.function, self.conclude = function, conclude
+        self.function, self.conclude, self.across = function, conclude, across
 
     def __call__(self, state, look):
-        examples = {}
-        for name in look.trained:
-            own = look.rows(self.function, name, 'train')
-            examples |= {look.prefixed(name, key): values for key, values in own.items()}
-        metrics = self.conclude(examples) if self.conclude and examples else {}
+        examples, metrics = {}, {}
+        values = {name: look.rows(self.function, name, 'train') for name in look.trained}
+        for name, own in values.items():
+            examples |= {look.prefixed(name, key): array for key, array in own.items()}
+            if self.conclude:
+                metrics |= {look.prefixed(name, key): number for key, number in self.conclude(own).items()}
+        if self.across and values:
+            metrics |= self.across(values)
         return Findings(metrics, {'examples': examples} if examples else {})

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from gjax import attacks
+from gjax.checks import check_norm, check_radii, each_of, positive
 from gjax.evaluators.base import END, LOG
 from gjax.evaluators.means import Means
 from gjax.losses import correct, cross_entropy
-from gjax.methods.core.checks import check_norm, check_radii, each_of, positive
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +68,9 @@ class RobustEvaluation:
         """How the final accuracy is measured, in words."""
         names = ' and '.join(name.replace('_', ' ') for name in self.attacks)
         radius = f'{255 * self.eps:.4g}/255' if self.norm == 'linf' else f'{self.eps:.4g}'
-        return f'worst case of {names}: {self.steps} steps, {self.restarts} starts, {self.norm} {radius}'
+        curve = f', curve of {self.curve_steps} steps' if self.curve else ''
+        steps = f'{self.steps} steps of {self.step_size:.4g}'
+        return f'worst case of {names}: {steps}, {self.restarts} starts, {self.norm} {radius}{curve}'
 
 
 def _short_pgd(test: RobustEvaluation, logits_fn, images, labels, eps, rng, *, steps: int):
@@ -115,14 +117,9 @@ def final_accuracy(logits_fn: Callable, batch, test: RobustEvaluation, *, rng) -
 
 def curve_by_radius(test: RobustEvaluation, means: dict) -> dict[str, float]:
     """The means of `final_accuracy` with the curve as numbers, one radius a name: 'accuracy_at_0.0314'."""
-    found = {}
-    for name, value in means.items():
-        if name.endswith('accuracy_curve'):
-            start = name.removesuffix('accuracy_curve')
-            found |= {f'{start}accuracy_at_{eps:.4f}': own for eps, own in zip(test.curve, value, strict=True)}
-        else:
-            found[name] = value
-    return found
+    found = {name: value for name, value in means.items() if name != 'accuracy_curve'}
+    curve = zip(test.curve, means.get('accuracy_curve', ()), strict=True)
+    return found | {f'accuracy_at_{eps:.4f}': value for eps, value in curve}
 
 
 def robust_accuracy(logits: Callable, test: RobustEvaluation) -> tuple[Means, Means]:

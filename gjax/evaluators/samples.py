@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Callable
 
 from gjax import metrics
+from gjax.checks import positive
 from gjax.data import to_levels
 from gjax.evaluators.base import END, Evaluator, Findings
-from gjax.methods.core.checks import positive
 
 PICTURES = 64  # images of each kind that are kept for figures
 
@@ -71,12 +71,16 @@ class Samples(Evaluator):
         return f'{self._extractor.name}, {self.options.samples} samples' if self._extractor else ''
 
     def prepare(self, look):
+        if len(look.trained) != 1 and (self.options.extractor or self.options.probe):
+            raise ValueError(
+                f'evaluation.extractor, evaluation.probe are set with {len(look.trained)} sources; allowed: one source'
+            )
         self._extractor = look.extractor(self.options.extractor)
 
     def _statistics(self, look, split: str):
         """Mean and covariance of the features of a split, computed once for all states."""
         if split not in self._real:
-            features = look.rows(self._features, look.sets[0], split, self._extractor.variables)['features']
+            features = look.rows(self._features, look.trained[0], split, self._extractor.variables)['features']
             self._real[split] = metrics.gaussian_statistics(features)
         return self._real[split]
 
@@ -88,13 +92,13 @@ class Samples(Evaluator):
             found['frechet_distance'] = metrics.frechet_distance(self._statistics(look, 'train'), statistics)
             found['inception_score'] = metrics.inception_score(fakes['probabilities'])
         if self.reconstruct:
-            rebuilt = look.rows(self._rebuilt_features, look.sets[0], 'test', variables)['features']
+            rebuilt = look.rows(self._rebuilt_features, look.trained[0], 'test', variables)['features']
             statistics = metrics.gaussian_statistics(rebuilt)
             found['reconstruction_frechet_distance'] = metrics.frechet_distance(self._statistics(look, 'test'), statistics)
         return found
 
     def _probe(self, look) -> float:
-        train, test = (look.rows(self._codes, look.sets[0], split) for split in ('train', 'test'))
+        train, test = (look.rows(self._codes, look.trained[0], split) for split in ('train', 'test'))
         return metrics.linear_probe_accuracy(train['codes'], train['labels'], test['codes'], test['labels'])
 
     def __call__(self, state, look):
@@ -105,5 +109,5 @@ class Samples(Evaluator):
         if self.generate:
             shown['generated'] = look.sample(self.generate, PICTURES)
         if self.reconstruct:
-            shown |= {name: x[:PICTURES] for name, x in look.first(self._pairs, look.sets[0], 'test').items()}
+            shown |= {name: x[:PICTURES] for name, x in look.first(self._pairs, look.trained[0], 'test').items()}
         return Findings(found, {'images': {name: to_levels(images) for name, images in shown.items()}})

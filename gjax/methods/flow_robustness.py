@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from gjax import attacks, masks, nets
+from gjax.checks import check_norm, positive
 from gjax.evaluators import Examples, Memory
 from gjax.evaluators.likelihood import Density, Foreign, LikelihoodEvaluation, final_bits, quick_bits
 from gjax.losses import bits_per_dim, dequantise
-from gjax.methods.core.checks import check_norm, positive
 from gjax.methods.core.contract import DataInfo, Method
 from gjax.methods.core.optimisers import ramp
 from gjax.methods.core.state import State, new_state, update_player

@@ -19,10 +19,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from gjax import masks
+from gjax.checks import one_of, positive
 from gjax.evaluators.domains import Snapshots
 from gjax.losses import binary_cross_entropy, correct, cross_entropy
 from gjax.methods.core.adaptation import Adaptation, C, F
-from gjax.methods.core.checks import one_of, positive
 from gjax.methods.core.optimisers import build_optimizer
 from gjax.methods.core.state import update_player
 

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from gjax import attacks
+from gjax.checks import positive
 from gjax.losses import correct, cross_entropy
-from gjax.methods.core.checks import positive
 from gjax.methods.core.classifier import PLAYER, Classifier
 from gjax.methods.core.optimisers import ramp
 from gjax.metrics import spearman

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from gjax import masks
-from gjax.methods.core.checks import each_of, one_of, positive
+from gjax.checks import each_of, one_of, positive
 from gjax.methods.core.contract import Stage
 from gjax.methods.core.pruning import MODELS, PLAYERS, PrunedModel
 from gjax.methods.core.state import State

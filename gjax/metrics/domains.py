@@ -12,8 +12,8 @@ def told_apart(train, test) -> dict[str, float]:
       train, test: a list each, of embeddings [N, D] by domain. Of each domain as many count as the smallest has.
 
     Returns:
-      domain_accuracy: of a classifier fitted on `train`, on `test`, of which every domain is the same share; 0.5 where it
-      cannot tell two apart. proxy_a_distance: 2 (1 - 2 error) of it (Ben-David et al. 2007).
+      domain_accuracy: of a classifier fitted on `train`, on `test`, of which every domain is the same share; of D domains
+      that it cannot tell apart 1 / D. proxy_a_distance, of two domains: 2 (1 - 2 error) (Ben-David et al. 2007).
     """
     sets = []
     for parts in (train, test):
@@ -22,4 +22,5 @@ def told_apart(train, test) -> dict[str, float]:
         sets.append(np.concatenate([part[own] for part, own in zip(parts, rows, strict=True)]))
         sets.append(np.repeat(np.arange(len(parts)), count))
     accuracy = linear_probe_accuracy(*sets)
-    return {'domain_accuracy': accuracy, 'proxy_a_distance': 2 * (2 * accuracy - 1)}
+    found = {'domain_accuracy': accuracy}
+    return found | {'proxy_a_distance': 2 * (2 * accuracy - 1)} if len(train) == 2 else found

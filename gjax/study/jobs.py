@@ -9,6 +9,7 @@ import time
 import traceback
 from pathlib import Path
 
+from gjax import methods
 from gjax.train import config as configs
 from gjax.train import progress
 from gjax.train.errors import Interrupted, RunError
@@ -30,7 +31,12 @@ class Job:
 
     def check(self) -> None:
         """Raises RunError now if the config cannot be loaded or the directory holds another one."""
-        check_same_config(configs.load(self.spec, self.overrides), self.directory)
+        config = configs.load(self.spec, self.overrides)
+        try:
+            methods.check(config)
+        except ValueError as error:
+            raise RunError(f'--config={self.spec}: {error}') from error
+        check_same_config(config, self.directory)
 
     def flags(self) -> list[str]:
         """The arguments of `gjax` that do this job."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax
 
+from gjax import methods
 from gjax.methods.core.contract import Stage
 from gjax.train import config as configs
 from gjax.train.errors import RunError
@@ -28,6 +29,19 @@ class Chain:
         self.main = self.run(self.config)
         self.stages = {stage.name: stage for stage in self.main.method.stages()}
         check_stage(config, self.main.method)
+        self._check_stages()
+
+    def _check_stages(self) -> None:
+        """ValueError or RunError now, not when a stage begins, for a setting that is no good or a parent that is missing."""
+        earlier = set()
+        for stage in self.stages.values():
+            if missing := set(stage.parents) - earlier:
+                raise RunError(f'stage {stage.name} begins from {sorted(missing)[0]!r}; allowed: stages before it')
+            earlier.add(stage.name)
+            if stage.overrides:
+                own = configs.copy(self.config)
+                configs.override(own, dict(stage.overrides))
+                methods.check(own)
 
     def run(self, config) -> Run:
         """The run of a config at its stage, shared by all stages whose config and method are equal."""

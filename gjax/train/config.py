@@ -80,9 +80,11 @@ def duration(section, name: str, steps_per_epoch: int, batch_size: int) -> int:
 
 
 def in_epochs(section) -> str:
-    """The first duration of a config's section `train` that is given in epochs, e.g. 'total_epochs'; '' if none is."""
-    keys = (f'{name}_epochs' for name in ('total', 'eval_every', 'checkpoint_every'))
-    return next((key for key in keys if section[key]), '')
+    """The first duration of a config's section `train` that counts in epochs, e.g. 'total_epochs'; '' if none does."""
+    for name in ('total', 'eval_every', 'checkpoint_every'):
+        if section[f'{name}_epochs'] and not (section[f'{name}_steps'] or section[f'{name}_examples']):
+            return f'{name}_epochs'
+    return ''
 
 
 def experiments_dir() -> Path:
@@ -238,6 +240,23 @@ def to_json(config) -> str:
     return json.dumps({'format': FORMAT, **config.to_dict()}, indent=2, sort_keys=True) + '\n'
 
 
+# Keys that configs of format 1 lacked, at the values that stand for their absence.
+_LATER_KEYS = {'data.sources': (), 'data.unseen': (), 'data.validation': 0.0, 'optimizer.rho': 0.9}
+
+
+def identity(config) -> str:
+    """The config as text that stays the same when gjax learns new keys: what names an extractor.
+
+    It is what format 1 would have written, plus later keys that are not at the values which stand for their absence.
+    """
+    values = config.to_dict()
+    for key, absent in _LATER_KEYS.items():
+        section, name = key.split('.')
+        if values[section].get(name) == absent:
+            values[section].pop(name, None)
+    return json.dumps(values, indent=2, sort_keys=True) + '\n'
+
+
 def copy(config) -> ml_collections.ConfigDict:
     """A locked config of the same values."""
     return from_json(to_json(config))
@@ -301,7 +320,9 @@ def read(file: Path) -> ml_collections.ConfigDict:
     """The config in a run directory's config.json; ConfigError names the file if it is damaged."""
     try:
         return from_json(file.read_text())
-    except (OSError, ValueError, RecursionError, ConfigError) as error:
+    except ConfigError as error:  # whole, but of another gjax, or edited
+        raise ConfigError(f'{file} does not fit this gjax: {" ".join(str(error).split())[:300]}') from error
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f'{file} is damaged: {" ".join(str(error).split())[:300]}') from error
 
 

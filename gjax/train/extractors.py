@@ -46,7 +46,7 @@ class Extractor:
         from gjax.train.run import Run
 
         config = configs.load(spec)
-        digest = hashlib.sha256(f'{gjax.__version__} {configs.to_json(config)}'.encode()).hexdigest()[:12]
+        digest = hashlib.sha256(f'{gjax.__version__} {configs.identity(config)}'.encode()).hexdigest()[:12]
         self.name = f'{config.experiment} {digest}'
         folder = cache_dir() / 'extractors' / digest
         own = Run(config, run.mesh)

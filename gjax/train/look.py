@@ -23,8 +23,8 @@ class Look:
 
     Functions of batches have the form function(state, batch, *more, rng=key) -> {name: [B, ...]}. They are compiled once for
     a run, see padded batches of one size over all devices, and their results are kept as long as the state is looked at:
-    evaluators that ask for the same means or rows share them. The key of batch i of any split is fold_in(key, i). In a run
-    of several sources the batches of each carry its number as 'domain'; those of other sets have none.
+    evaluators that ask for the same means or rows share them. The key of batch i of any split is fold_in(key, i). Batches
+    of a source carry its number as 'domain'; those of other sets have none.
     """
 
     def __init__(self, run, state=None, *, when: str = 'log', log=()):
@@ -169,13 +169,15 @@ class Look:
         return run.once(('batches', _key(function)), lambda: make_evaluate(function, run.mesh, run.feed.batch))
 
     def _domain(self, name: str):
-        """The number of a source among several; None for other sets."""
+        """The number of a source; None for other sets."""
         domains = self.info.domains
-        return np.int32(domains.index(name)) if len(domains) > 1 and name in domains else None
+        return np.int32(domains.index(name)) if name in domains else None
 
     def _batches(self, function: Callable, name: str, split: str, more, rows=None):
         """Yields (results on the host, mask) over a split; the last batch is padded to the common size."""
         run = self._run
+        if not self.count(name, split) or (rows is not None and not len(rows)):
+            raise ValueError(f'there is nothing to measure of the {split} split of {name!r}')
         program, domain = self._evaluate(function), self._domain(name)
         with contextlib.closing(_iterate(run, name, split, rows)) as batches:
             for number, (source, mask) in enumerate(batches):

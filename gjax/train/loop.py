@@ -107,6 +107,7 @@ def train_and_evaluate(config, workdir: str | Path, *, mesh=None, profile=()) ->
             results = _content(config, chain.main.num_steps, *chain.summary(workdir))
             if processes.is_main():
                 write_json(workdir / 'results.json', results)
+            processes.barrier('results of all stages')
         return results
 
 
@@ -139,12 +140,12 @@ class _Trace:
         self._on = self._traced = False
 
     def warn(self, step: int) -> None:
-        """Says so if the run has ended, at `step`, and nothing was traced."""
+        """Warns if the run has ended, at `step`, before any step to be profiled."""
         if self.cuts and not self._traced:
             warnings.warn(f'the run ended at step {step}: there was nothing left to profile', stacklevel=3)
 
     def at(self, step: int) -> None:
-        """Tells it that the run has reached `step`."""
+        """Starts or stops the profiler if `step` is one of its bounds."""
         if self.cuts and not self._on and self.cuts[0] <= step < self.cuts[1]:
             with self._writing():
                 jax.profiler.start_trace(str(self._folder))
@@ -170,6 +171,7 @@ class _Trace:
 
 def _train_and_evaluate(run: Run, chain: Chain, config, workdir: Path, checkpoints: Checkpointer, signals, trace) -> dict:
     main, started = processes.is_main(), time.monotonic()
+    run.check = lambda: None  # stages may share a run
     restored = checkpoints.restore_latest(run.template)
     if restored is not None:
         state, step = restored
@@ -180,7 +182,7 @@ def _train_and_evaluate(run: Run, chain: Chain, config, workdir: Path, checkpoin
     parents = chain.parents(config.stage, workdir)
     record = provenance(', '.join(map(str, parents.values()))) | {'resumed_at': step if restored else 0}
     earlier = _earlier(workdir) if restored else {}
-    trained = evaluated = 0.0  # seconds: from the first state to the newest one, evaluations left out; of those
+    trained = evaluated = 0.0  # seconds of training and of evaluation so far
     speed = Speed(config.train.batch_size, run.feed)
 
     def write_record():
@@ -244,6 +246,7 @@ def _train_and_evaluate(run: Run, chain: Chain, config, workdir: Path, checkpoin
     write_record()
     if main:
         write_json(workdir / 'results.json', results)
+    processes.barrier('results')  # the next stage, in every process, reads them
     return results
 
 

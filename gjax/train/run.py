@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -54,15 +55,16 @@ def _check_ranges(config, mesh) -> None:
         raise RunError(f'data.workers is {config.data.workers}; allowed: 0..{MAX_WORKERS}')
 
 
-def _check_roles(config, roles: dict, sets: methods.Sets) -> None:
-    """RunError unless the roles take sets that the config names, and all of them but the unseen ones."""
+def _check_roles(config, roles: dict, sets: methods.Sets, beside: dict | None = None) -> None:
+    """RunError unless the roles take sets that the config names; and, with those `beside` them, all but the unseen ones."""
     name, target = config.method.name, config.data.target
-    taken = {own for role in roles.values() for own in role.sets}
+    own = {one for role in roles.values() for one in role.sets}
+    taken = own | {one for role in (beside or {}).values() for one in role.sets}
     if '' in taken:
         raise RunError(f"data.target is ''; allowed: the set to which {name} adapts")
     if target and sets.target not in taken:
         raise RunError(f"data.target is {target!r}; allowed: '' ({name} knows one domain)")
-    if roles and (left := [own for own in sets.sources if own not in taken]):
+    if taken and (left := [one for one in sets.sources if one not in taken]):
         raise RunError(f'data.sources has {left[0]!r}, which {name} does not train on; allowed: sets that it does')
     if unknown := sorted(taken.difference({*sets.sources, sets.target})):
         raise RunError(f'{name} trains on a set {unknown[0]!r}; the config names {", ".join(sets.sources)}')
@@ -108,60 +110,72 @@ class Run:
         sets = methods.Sets(*data.set_names(config.data))
         roles = cls.roles(sets)
         _check_roles(config, roles, sets)
-        self.datasets = data.open_sets(config.data, config.seed) if roles else {}
-        self.pools = feeds.make_pools(roles, self.datasets, batch_size, order_rng)
-        self._set_durations(self.pools)
-        self.info = self._facts(sets, self.pools)
+        self.datasets = self._opened(cls) if roles else {}
+        make = partial(feeds.make_pools, batch_size=batch_size, rng=order_rng, domains=sets.sources)
+        self.pools = make(roles, self.datasets)
+        self._set_facts(sets)
         self.whole_method = methods.build(config, self.info)
         check_stage(config, self.whole_method)
         self.method = self.whole_method.at(config.stage) if config.stage else self.whole_method
         if (own := self.method.roles(sets)) != roles:
-            _check_roles(config, roles | own, sets)
-            self.datasets = self.datasets or data.open_sets(config.data, config.seed)
-            self.pools = feeds.make_pools(own, self.datasets, batch_size, order_rng)
+            _check_roles(config, own, sets, beside=roles)
+            self.datasets = self.datasets or self._opened(type(self.method))
+            self.pools = make(own, self.datasets)
+            self._set_facts(sets)
+            self.whole_method = methods.build(config, self.info)
+            self.method = self.whole_method.at(config.stage)
         for role, pool in self.pools.items():
             check_divisible(f'the batch size of role {role!r}', pool.draw.batch_size, self.mesh)
 
     def _make_feed(self):
         """Where batches come from: sets in memory or streams. Streams may shorten the compiled calls."""
         config, pools = self.config, self.pools
-        if not (config.data.streaming and pools):
+        if not (config.data.streaming and self.datasets):
             feeds.check_memory(self.datasets.values(), self.mesh)
             return feeds.Resident(self.datasets, pools, self.mesh)
-        sizes = (pool.draw.batch_size * math.prod(self.datasets[pool.role.sets[0]].image_shape) for pool in pools.values())
-        self.steps_per_call = max(1, min(self.steps_per_call, feeds.CHUNK_BYTES // max(sizes)))
+        sizes = [pool.draw.batch_size * self.datasets[pool.role.sets[0]].example_bytes for pool in pools.values()]
+        self.steps_per_call = max(1, min(self.steps_per_call, feeds.CHUNK_BYTES // max(sizes, default=1)))
         lengths = {'num_steps': self.num_steps, 'max_steps': self.steps_per_call}
         return feeds.Streamed(self.datasets, pools, self.mesh, **lengths, workers=config.data.workers)
 
-    def _set_durations(self, pools: dict) -> None:
-        """Steps of an epoch, of the run, and between evaluations and checkpoints."""
-        name, train = self.config.method.name, self.config.train
+    def _opened(self, cls) -> dict[str, data.Dataset]:
+        """The sets of the config, whose columns are of kinds that the method takes."""
+        found = data.open_sets(self.config.data, self.config.seed)
+        for field in next(iter(found.values())).fields.values():
+            if field.kind not in cls.KINDS:
+                name = self.config.method.name
+                raise RunError(f'the data has columns of kind {field.kind}; allowed for {name}: {", ".join(cls.KINDS)}')
+        return found
+
+    def _set_facts(self, sets: methods.Sets) -> None:
+        """Durations in steps, and what the method may know of its data."""
+        name, train, pools = self.config.method.name, self.config.train, self.pools
         if not pools and (key := configs.in_epochs(train)):
             raise RunError(f'train.{key} is {train[key]}; allowed: 0, for {name} sees no data; set steps or examples')
         epoch = feeds.steps_per_epoch(pools)
         self.num_steps = configs.duration(train, 'total', epoch, train.batch_size)
         if not self.num_steps:
             raise RunError('train.total_epochs, total_examples and total_steps are 0; allowed: one of them positive')
-        self._epoch = epoch or self.num_steps
+        epoch = epoch if pools else self.num_steps
         self.eval_every, self.checkpoint_every = (
-            configs.duration(train, key, self._epoch, train.batch_size) for key in ('eval_every', 'checkpoint_every')
+            configs.duration(train, key, epoch, train.batch_size) for key in ('eval_every', 'checkpoint_every')
         )
-
-    def _facts(self, sets: methods.Sets, pools: dict) -> methods.DataInfo:
-        """What the method may know of its data."""
-        if not pools:
-            return methods.DataInfo(0, 0, self._epoch, self.num_steps)
-        first = self.datasets[sets.sources[0]]
-        return methods.DataInfo(
-            num_classes=first.num_classes,
-            num_examples=len(next(iter(pools.values())).records),
-            steps_per_epoch=self._epoch,
+        form = {}
+        if self.datasets:
+            first = self.datasets[sets.sources[0]]
+            form = {
+                'image_shape': tuple(first.image_shape),
+                'class_names': first.class_names,
+                'domains': sets.sources,
+                'unseen': sets.unseen,
+                'label': first.fields.get('label'),
+            }
+        self.info = methods.DataInfo(
+            num_classes=first.num_classes if form else 0,
+            num_examples=len(next(iter(pools.values())).records) if pools else 0,
+            steps_per_epoch=epoch,
             num_steps=self.num_steps,
-            image_shape=tuple(first.image_shape),
-            class_names=first.class_names,
-            domains=sets.sources,
-            unseen=sets.unseen,
-            label=first.fields.get('label'),
+            **form,
         )
 
     def _first_examples(self, count: int):
@@ -171,21 +185,21 @@ class Run:
         """
         if not self.pools:
             return None
-        least = min(len(pool.records) for pool in self.pools.values())
-        rows = np.linspace(0, least - 1, min(count, least)).astype(int)
-        return self._read_first(rows)
+        least = min(len(pool.rows) for pool in self.pools.values())
+        return self._read_first(np.linspace(0, least - 1, min(count, least)).astype(int))
 
     def drawn_examples(self):
         """A batch of training examples of the first role, drawn by the seed; None without data."""
         if not self.pools:
             return None
-        total = len(next(iter(self.pools.values())).records)
+        total = len(next(iter(self.pools.values())).rows)
         count = min(total, self.config.train.batch_size)
         return self._read_first(np.sort(np.random.default_rng(abs(self.config.seed)).choice(total, count, replace=False)))
 
-    def _read_first(self, rows) -> dict:
-        """The examples of these rows of the first role's pool, as a batch of that role."""
+    def _read_first(self, places) -> dict:
+        """Examples that the first role may draw, by their places among those, as a batch of that role."""
         pool = next(iter(self.pools.values()))
+        rows = pool.rows[places]
         return pool.batch(data.to_batch(pool.records.read(rows).columns, rows))
 
     def _check_state(self) -> None:
@@ -345,6 +359,6 @@ class Run:
 
     @property
     def protocol(self) -> str:
-        """How the numbers of the end are measured: what makes them comparable with another run's."""
+        """The protocol of the final metrics, for results.json."""
         own = [evaluator.protocol for evaluator in self.evaluators if 'end' in evaluator.when]
         return '; '.join(dict.fromkeys(text for text in ('last step, test split', *own) if text))

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from gjax.checks import positive
 from gjax.losses import binary_cross_entropy
 from gjax.methods.baselines.source_only import SourceOnly
 from gjax.methods.core.adaptation import F
-from gjax.methods.core.checks import positive
 from gjax.methods.core.optimisers import restart_optimizer
 
 D = 'domain'

@@ -2,8 +2,8 @@
 
 import dataclasses
 
+from gjax.checks import positive
 from gjax.losses import cross_entropy
-from gjax.methods.core.checks import positive
 from gjax.methods.core.classifier import Classifier
 from gjax.methods.core.optimisers import ramp
 

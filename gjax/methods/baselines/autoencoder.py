@@ -7,8 +7,8 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
+from gjax.checks import one_of, positive
 from gjax.losses import bernoulli_nll, gaussian_kl, sample_gaussian, squared_error
-from gjax.methods.core.checks import one_of, positive
 from gjax.methods.core.generative import Generative
 from gjax.methods.core.state import update_player
 

@@ -2,9 +2,9 @@
 
 import dataclasses
 
+from gjax.checks import positive
 from gjax.losses import multi_kernel_mmd
 from gjax.methods.core.adaptation import Aligned, C
-from gjax.methods.core.checks import positive
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,9 +7,9 @@ import dataclasses
 
 import jax.numpy as jnp
 
+from gjax.checks import positive
 from gjax.losses import adversarial_ramp, binary_cross_entropy, reverse_gradient
 from gjax.methods.core.adaptation import Aligned
-from gjax.methods.core.checks import positive
 
 D = 'domain'
 

@@ -21,7 +21,7 @@ import optax
 from jax import lax
 
 from gjax import masks, nets
-from gjax.methods.core.checks import each_of, one_of, positive
+from gjax.checks import each_of, one_of, positive
 from gjax.methods.core.contract import Stage
 from gjax.methods.core.pruning import PrunedModel
 from gjax.methods.core.state import State

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from gjax.checks import one_of, positive
 from gjax.losses import GAN_LOSSES, clip_weights, gradient_penalty
-from gjax.methods.core.checks import one_of, positive
 from gjax.methods.core.generative import Generative
 from gjax.methods.core.state import update_player
 

@@ -4,9 +4,9 @@ import dataclasses
 
 import jax
 
+from gjax.checks import positive
 from gjax.losses import cross_entropy, mixup
 from gjax.methods.baselines.adversarial_training import UniformAttack
-from gjax.methods.core.checks import positive
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,9 +11,9 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 
+from gjax.checks import positive
 from gjax.losses import classifier_discrepancy, cross_entropy
 from gjax.methods.core.adaptation import Adaptation, C, F
-from gjax.methods.core.checks import positive
 from gjax.methods.core.optimisers import set_schedule
 
 SECOND = 'second_classifier'

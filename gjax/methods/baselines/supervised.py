@@ -4,8 +4,8 @@ import dataclasses
 
 import jax
 
+from gjax.checks import positive
 from gjax.losses import cross_entropy, mixup
-from gjax.methods.core.checks import positive
 from gjax.methods.core.classifier import Classifier
 
 

@@ -2,9 +2,9 @@
 
 import dataclasses
 
+from gjax.checks import positive
 from gjax.losses import cross_entropy, kl_divergence
 from gjax.methods.baselines.adversarial_training import UniformAttack
-from gjax.methods.core.checks import positive
 
 
 @dataclasses.dataclass(frozen=True)

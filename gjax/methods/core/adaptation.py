@@ -150,10 +150,10 @@ class Adaptation(Players):
             'oracle': ('target_accuracy',),
         }
         return (
-            accuracy_by_class(self.logits, self.info.num_classes),
+            accuracy_by_class(self.logits, self.info.num_classes, self.info.domains),
             Memory(self.summarize),
             Embeddings(self.features, self.logits, self.evaluation),
-            Examples(self.describe_example, self.summarize_examples),
+            Examples(self.describe_example, across=self.summarize_examples),
             Selection('target_accuracy', selections),
         )
 
@@ -169,9 +169,9 @@ class Adaptation(Players):
         """Numbers about the method's memory for the log; none by default."""
         return {}
 
-    def summarize_examples(self, examples) -> dict[str, float]:
+    def summarize_examples(self, examples: dict[str, dict]) -> dict[str, float]:
         """The accuracy on the target's training images, whose labels no step saw: what papers report as transductive."""
-        return {'target_train_accuracy': float(examples['target_correct'].mean())}
+        return {'target_train_accuracy': float(examples['target']['correct'].mean())}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from gjax import attacks, masks, nets
+from gjax.checks import check_norm, one_of
 from gjax.evaluators import Examples, Memory
 from gjax.evaluators.robust import RobustEvaluation, robust_accuracy
 from gjax.losses import correct, margin
-from gjax.methods.core.checks import check_norm, one_of
 from gjax.methods.core.contract import DataInfo, Method
 from gjax.methods.core.state import State, new_state, update_player
 from gjax.nets.features import penultimate

@@ -37,8 +37,8 @@ class Role(NamedTuple):
 
     sets: tuple[str, ...]  # several are pooled into one batch
     # The columns that reach the step, of 'image', 'points', 'label'; () for all that the sets have. A column that is left
-    # out reaches no step. 'domain', int32 [B], the position in `sets`, is given only if it is asked for here. 'index',
-    # int32 [B], the example's position in the pool, is always given.
+    # out reaches no step. 'domain', int32 [B], the position among the sources, is given only if it is asked for here.
+    # 'index', int32 [B], the example's position in the pool, is always given.
     fields: tuple[str, ...] = ()
     batch_size: int = 0  # 0: train.batch_size
     # 'shuffled': epochs of the whole pool. 'equal': the same number from every set, in the order of `sets`. 'classes': the
@@ -72,6 +72,8 @@ class Method:
     EVALUATION: ClassVar[type]  # a dataclass: the options of the config's section `evaluation`
     GIVEN: ClassVar[tuple[str, ...]] = ()  # fields that are not options, e.g. those that `at` sets
 
+    KINDS: ClassVar[tuple[str, ...]] = ('image', 'label')  # of the columns it takes: also 'map', 'points'
+
     may_stop: ClassVar[bool] = False  # whether `done` may end a run before its last step
     init_examples: ClassVar[int] = 2  # how many training examples `init` is given, evenly spaced over the smallest pool
 
@@ -82,7 +84,8 @@ class Method:
         """The batches of a step by the method's own names; a single one named '' is the step's batch itself.
 
         {} for a method that sees no data: its step receives None. A role over the set '' (no data.target, say) is refused
-        by the engine in one line, and so is a set of the config that no role takes.
+        by the engine in one line, and so is a set of the config that no role takes. A stage whose method has other roles
+        gets its own pools, durations and counts in `info`.
         """
         return {'': Role(sets.sources)}
 
@@ -135,7 +138,8 @@ class Method:
           stage: its name.
           state: a new state of `at(stage)`.
           parents: the last state of every parent, by name.
-          batch: training examples drawn by the seed, at most a batch (None without data).
+          batch: training examples of the stage's first role, with its fields, drawn by the seed, at most a batch (None
+            without data).
           rng: a key of the stage's own.
         """
         return state

@@ -6,11 +6,11 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 
 from gjax import masks, nets
+from gjax.checks import one_of
 from gjax.evaluators import Cost, Examples, Means, Memory
 from gjax.evaluators.samples import GenerativeEvaluation, Samples
 from gjax.methods.baselines.autoencoder import Autoencoder
 from gjax.methods.baselines.gan import GAN
-from gjax.methods.core.checks import one_of
 from gjax.methods.core.contract import DataInfo, Method
 from gjax.methods.core.optimisers import restart_optimizer
 from gjax.methods.core.state import State

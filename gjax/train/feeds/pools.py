@@ -19,12 +19,19 @@ class Pool:
     records: data.PooledRecords
     draw: data.Draw
     rng: jax.Array  # orders the epochs
+    numbers: tuple[int, ...]  # of its sets among the sources, as a batch's 'domain' has them
+
+    @property
+    def rows(self) -> np.ndarray:
+        """The rows that may be drawn, ascending."""
+        return np.sort(np.concatenate(self.draw.groups))
 
     def batch(self, batch: dict) -> dict:
         """Inside jit: the part of a batch that the role asks for, with 'domain' if it does."""
         if 'domain' in self.role.fields:
             bounds = jnp.asarray(self.records.bounds, jnp.int32)
-            batch = batch | {'domain': jnp.searchsorted(bounds, batch['index'], side='right').astype(jnp.int32)}
+            position = jnp.searchsorted(bounds, batch['index'], side='right')
+            batch = batch | {'domain': jnp.asarray(self.numbers, jnp.int32)[position]}
         return {name: values for name, values in batch.items() if name in (*self.role.fields, 'index')}
 
 
@@ -36,8 +43,12 @@ def steps_per_epoch(pools: dict[str, Pool]) -> int:
     return min((pool.draw.steps_per_epoch for pool in pools.values()), default=0)
 
 
-def make_pools(roles: dict[str, Role], datasets: dict[str, data.Dataset], batch_size: int, rng) -> dict[str, Pool]:
+def make_pools(
+    roles: dict[str, Role], datasets: dict[str, data.Dataset], batch_size: int, rng, domains: tuple[str, ...] = ()
+) -> dict[str, Pool]:
     """The pools of all roles. A single role takes the key as it is, several take fold_in(key, i).
+
+    domains: the sources, which 'domain' numbers; other sets, e.g. the target, come after them.
 
     Raises:
       RunError: a role asks for what the data cannot give; one line.
@@ -45,11 +56,12 @@ def make_pools(roles: dict[str, Role], datasets: dict[str, data.Dataset], batch_
     pools = {}
     for number, (name, role) in enumerate(roles.items()):
         own_rng = rng if len(roles) == 1 else jax.random.fold_in(rng, number)
-        pools[name] = _pool(name, role, datasets, role.batch_size or batch_size, own_rng)
+        numbers = tuple(domains.index(own) if own in domains else len(domains) + i for i, own in enumerate(role.sets))
+        pools[name] = _pool(name, role, datasets, role.batch_size or batch_size, own_rng, numbers)
     return pools
 
 
-def _pool(name: str, role: Role, datasets, batch_size: int, rng) -> Pool:
+def _pool(name: str, role: Role, datasets, batch_size: int, rng, numbers) -> Pool:
     columns = tuple(datasets[role.sets[0]].fields)
     role, fields = role._replace(fields=role.fields or columns), {*columns, 'domain'}
     for field in role.fields:
@@ -64,6 +76,11 @@ def _pool(name: str, role: Role, datasets, batch_size: int, rng) -> Pool:
     if role.draw == 'equal':
         groups = np.split(groups[0], records.bounds[:-1])
     if role.classes or role.draw == 'classes':
+        kind, classes = datasets[role.sets[0]].fields['label'].kind, datasets[role.sets[0]].num_classes
+        if kind != 'label' or not set(role.classes) <= set(range(classes)):
+            raise RunError(
+                f'role {name!r} draws by classes {role.classes}; allowed for labels alone (here: {kind}): 0..{classes - 1}'
+            )
         labels = np.asarray(records.class_labels())
         chosen = role.classes or tuple(range(datasets[role.sets[0]].num_classes))
         if role.draw == 'classes':
@@ -80,4 +97,4 @@ def _pool(name: str, role: Role, datasets, batch_size: int, rng) -> Pool:
     if least * len(groups) < batch_size and not (role.replacement and least):
         what = 'the training examples' if len(groups) == 1 else f'{len(groups)} times those of the smallest part'
         raise RunError(f'train.batch_size is {batch_size}; allowed: at most {least * len(groups)}, {what}{whose}')
-    return Pool(role, records, data.Draw(tuple(groups), batch_size, role.replacement), rng)
+    return Pool(role, records, data.Draw(tuple(groups), batch_size, role.replacement), rng, numbers)

@@ -34,10 +34,18 @@ class Resident:
                 for own, start in zip(sets, starts, strict=False):
                     self._splits.setdefault((own, 'train'), (made[sets], start, len(datasets[own].train)))
             self._of_role[role] = made[sets]
+        self._datasets = datasets
         for name, dataset in datasets.items():
-            for split, records in dataset.splits.items():
-                if (name, split) not in self._splits:
-                    self._splits[name, split] = (Replicated(records, dataset.fields, mesh), 0, len(records))
+            for split in dataset.splits:
+                if split != 'train':
+                    self._of(name, split)
+
+    def _of(self, name: str, split: str) -> tuple[Replicated, int, int]:
+        """(copy, first row, number of rows) of a split; read from now on if no role has it and nobody asked before."""
+        if (name, split) not in self._splits:
+            records = self._datasets[name].splits[split]
+            self._splits[name, split] = (Replicated(records, self._datasets[name].fields, self.mesh), 0, len(records))
+        return self._splits[name, split]
 
     def source_shapes(self):
         """The shapes of a source of `chunks`, with which the loop can be compiled before there is one."""
@@ -78,7 +86,7 @@ class Resident:
 
         rows: only these rows of it, in this order. The 'index' of a training example is its place in the pool.
         """
-        replicated, start, total = self._splits[name, split]
+        replicated, start, total = self._of(name, split)
         chosen = np.arange(total) if rows is None else np.asarray(rows)
         places = (np.arange(first, first + batch_size) for first in range(0, len(chosen), batch_size))
         offset = np.int32(start)
