@@ -105,7 +105,8 @@ def open_sets(section, seed: int = 0, *, sources_only: bool = False) -> dict[str
     for short, key, name, count, count_key in asked:
         opened = find(name, section['dir'] or None, section['image_size'], section.get('channels', 0), key=key)
         if found:
-            check_alike(opened, next(iter(found.values())), key, asked[0][1])
+            first_key = 'its first' if key == asked[0][1] else asked[0][1]
+            check_alike(opened, next(iter(found.values())), key, first_key)
         if key != 'data.unseen':
             opened = with_validation(opened, section.get('validation', 0.0), seed)
             opened = subset(opened, count, seed, count_key)

@@ -90,11 +90,14 @@ def test_short_names(names, message):
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        ({'sources': ('photo', 'four')}, r'data.sources has 4 classes; allowed: 3, as data.name has'),
+        ({'sources': ('photo', 'four')}, r'data.sources has 4 classes; allowed: 3, as its first has'),
         ({'name': 'photo', 'target': 'four'}, r'data.target has 4 classes; allowed: 3'),
         ({'name': 'photo', 'unseen': ('wide',)}, r'data.unseen has images of \(4, 6, 1\); allowed: \(4, 4, 1\)'),
         ({'name': 'photo', 'target': 'wide'}, r'data.target has images of \(4, 6, 1\).*set data.image_size'),
-        ({'name': 'photo', 'target': 'maps'}, r'data.target has image, map; allowed: image, label'),
+        (
+            {'name': 'photo', 'target': 'maps'},
+            r'data.target has map ignoring [0-9]+ as label; allowed: label, as data.name has',
+        ),
         ({'sources': ('photo', 'twin')}, r"two sets called 'photo'; allowed: each name once"),
         ({'sources': ('photo', 'art'), 'unseen': ('art',)}, r"two sets called 'art'; allowed: each name once"),
         ({'name': 'photo', 'examples': 31}, r'data.examples is 31; allowed: 0..30'),

@@ -106,7 +106,7 @@ def test_a_validation_split_through_npz(tmp_path):
         ({'validation_labels': np.asarray([1])}, 'has one of validation_images, validation_labels; allowed: both or none'),
         (
             {'validation_labels': np.asarray([9]), 'validation_images': np.zeros((1, 6, 6, 3), np.uint8)},
-            r'validation labels run from 0 to 9; allowed: 0\.\.2',
+            r'validation labels run from 9 to 9; allowed: 0\.\.2',
         ),
         (
             {'validation_labels': np.asarray([1]), 'validation_images': np.zeros((1, 4, 6, 3), np.uint8)},
@@ -117,7 +117,7 @@ def test_a_validation_split_through_npz(tmp_path):
         (_maps() | {'test_labels': np.asarray([0, 1, 2])}, 'test .*as in train'),
         (
             _maps() | {'test_labels': np.full((3, 6, 6), 4, np.uint8)},
-            r'test labels run from 0 to 4; allowed: 0\.\.3, or 255',
+            r'test labels run from 4 to 4; allowed: 0\.\.3, or 255',
         ),
         (
             {'train_labels': np.zeros((8, 6, 5), np.uint8)},

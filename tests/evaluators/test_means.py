@@ -42,13 +42,21 @@ def test_chosen_sets_and_splits(run):
     assert found['train_unseen_level'] == _mean(run, 'unseen', 'train')
 
 
-def test_conclusions_are_drawn_of_each_split_from_all_sets(run):
+def test_conclusions_are_drawn_of_each_set_and_across_the_sets_of_a_split(run):
     def conclude(means):
-        return {'least': min(value for name, value in means.items() if name.endswith('level'))}
+        return {'twice': 2 * means['level']}
+
+    def across(means):
+        return {'least': min(own['level'] for own in means.values())}
 
     look = run.look(jnp.float32(0))
-    found = Means(level, conclude=conclude)(look.state, look).metrics
-    assert found == {'least': _mean(run, 'a', 'test'), 'validation_least': _mean(run, 'b', 'validation')}
+    found = Means(level, conclude=conclude, across=across)(look.state, look).metrics
+    expected = {'least': _mean(run, 'a', 'test'), 'validation_least': _mean(run, 'b', 'validation')}
+    for split in ('validation', 'test'):
+        for name in (name for name in look.sets if look.count(name, split)):
+            start = '' if split == 'test' else 'validation_'
+            expected[f'{start}{name}_twice'] = 2 * _mean(run, name, split)
+    assert found == expected
 
 
 def test_a_run_of_one_set_needs_no_prefix():
@@ -83,8 +91,12 @@ def test_examples_of_every_set_that_is_trained_on(run):
         return {'level': batch['image'][:, 0, 0, 0], 'index': batch['index']}
 
     look = run.look(jnp.float32(0), 'end')
-    found = Examples(describe, lambda examples: {'longest': max(len(x) for x in examples.values())})(look.state, look)
-    assert found.metrics == {'longest': 11}
+
+    def longest(examples):
+        return {'longest': max(len(values) for values in examples.values())}
+
+    found = Examples(describe, longest, lambda sets: {'sets': len(sets)})(look.state, look)
+    assert found.metrics == {'a_longest': 11, 'b_longest': 11, 'sets': 2}
     assert found.arrays.keys() == {'examples'}
     examples = found.arrays['examples']
     assert examples.keys() == {'a_level', 'a_index', 'b_level', 'b_index'}

@@ -72,10 +72,12 @@ def test_accuracy_at_every_radius_is_that_of_counting_margins():
 
 def test_what_the_numbers_are_called():
     test = RobustEvaluation(eps=8 / 255, steps=50, restarts=5, attacks=('pgd', 'margin_pgd'), curve=(0.01, 0.02))
-    assert test.protocol() == 'worst case of pgd and margin pgd: 50 steps, 5 starts, linf 8/255'
+    assert (
+        test.protocol() == 'worst case of pgd and margin pgd: 50 steps of 0.007843, 5 starts, linf 8/255, curve of 20 steps'
+    )
     assert RobustEvaluation(norm='l2', eps=0.5, steps=9, restarts=1).protocol() == (
-        'worst case of pgd: 9 steps, 1 starts, l2 0.5'
+        'worst case of pgd: 9 steps of 0.007843, 1 starts, l2 0.5'
     )
     assert robust_accuracy(above, test)[1].protocol == test.protocol()
-    found = curve_by_radius(test, {'a_accuracy_curve': [0.5, 0.25], 'a_clean_accuracy': 1.0})
-    assert found == {'a_accuracy_at_0.0100': 0.5, 'a_accuracy_at_0.0200': 0.25, 'a_clean_accuracy': 1.0}
+    found = curve_by_radius(test, {'accuracy_curve': [0.5, 0.25], 'clean_accuracy': 1.0})
+    assert found == {'accuracy_at_0.0100': 0.5, 'accuracy_at_0.0200': 0.25, 'clean_accuracy': 1.0}

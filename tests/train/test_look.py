@@ -120,7 +120,7 @@ def test_every_batch_of_any_split_has_its_own_key(run):
 
 
 def test_batches_of_several_sources_carry_their_number(run):
-    """As in training; those of other sets, and of a single source, have none."""
+    """As in training; those of other sets have none."""
     run.info = dataclasses.replace(run.info, domains=('b', 'a'))
 
     def numbered(state, batch, *, rng):
@@ -133,7 +133,7 @@ def test_batches_of_several_sources_carry_their_number(run):
     assert found == {'a': {1}, 'b': {0}, 'unseen': {-1}}
     assert set(look.first(numbered, 'a', 'test')['domain'].tolist()) == {1}
     run.info = dataclasses.replace(run.info, domains=('a',))
-    assert set(run.look(jnp.float32(0)).rows(numbered, 'a', 'test')['domain'].tolist()) == {-1}
+    assert set(run.look(jnp.float32(0)).rows(numbered, 'a', 'test')['domain'].tolist()) == {0}
 
 
 def test_the_first_batch_is_masked(run):

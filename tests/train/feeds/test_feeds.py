@@ -100,7 +100,11 @@ def test_shares_of_a_batch(datasets):
         (Role(BOTH), 24, 'train.batch_size is 24; allowed: at most 23, the training examples'),
         (Role(BOTH, draw='equal'), 20, 'train.batch_size is 20; allowed: at most 18, 2 times those of the smallest part'),
         (Role(('art',), classes=(1, 2)), 7, 'train.batch_size is 7; allowed: at most 6, the training examples'),
-        (Role(('art',), classes=(7,), replacement=True), 2, 'train.batch_size is 2; allowed: at most 0'),
+        (
+            Role(('art',), classes=(7,), replacement=True),
+            2,
+            r"role '' draws by classes \(7,\); allowed for labels alone \(here: label\): 0..2",
+        ),
         (Role(BOTH, ('image', 'depth')), 4, "role '' asks for 'depth'; allowed for photo, art: domain, image, label"),
         (Role(BOTH, draw='sorted'), 4, "role '' draws 'sorted'; allowed: shuffled, equal, classes"),
     ],

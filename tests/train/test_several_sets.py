@@ -1,0 +1,74 @@
+"""Landed methods over more sets than their papers had: two sources pooled, an unseen one measured beside them."""
+
+import json
+
+import numpy as np
+import pytest
+
+from gjax.train import config as configs
+from gjax.train.loop import train_and_evaluate
+from tests.contract.cases import tiny_config
+
+
+@pytest.fixture(scope='module')
+def sets(tmp_path_factory):
+    """Names of four small domains of two classes, by light."""
+    folder = tmp_path_factory.mktemp('sets')
+    for light, name in enumerate(('dark', 'dusk', 'day', 'noon')):
+        rng, arrays = np.random.default_rng(light), {}
+        for split, count in (('train', 40), ('test', 24)):
+            labels = np.arange(count, dtype=np.int32) % 2
+            images = 40 * light + 60 * labels[:, None, None, None] + rng.integers(0, 40, (count, 8, 8, 1))
+            arrays |= {f'{split}_images': images.astype(np.uint8), f'{split}_labels': labels}
+        np.savez(folder / f'{name}.npz', **arrays)
+    return {path.stem: f'npz:{path}' for path in folder.glob('*.npz')}
+
+
+def _results(case, sets, folder, **changes):
+    config = configs.copy(tiny_config(case, sets['dark'], data__padding=0))
+    # An early end: what is measured counts here.
+    short = {'train.total_steps': 4, 'train.eval_every_steps': 2, 'train.checkpoint_every_steps': 0, 'train.batch_size': 8}
+    configs.override(config, short | {key.replace('__', '.'): value for key, value in changes.items()})
+    return train_and_evaluate(config, folder)['metrics']
+
+
+def test_radii_of_two_sources_are_told_apart(sets, tmp_path):
+    both = (sets['dark'], sets['day'])
+    metrics = _results(
+        'iaat', sets, tmp_path / 'run', data__sources=both, data__unseen=(sets['dusk'],), data__validation=0.25
+    )
+    for name in ('dark', 'day', 'dusk'):
+        assert 0 <= metrics[f'{name}_robust_accuracy'] <= metrics[f'{name}_clean_accuracy'] <= 1
+        assert f'{name}_accuracy_at_{8 / 255:.4f}' in metrics
+    assert {'dark_radius_margin_correlation', 'day_radius_margin_correlation'} <= metrics.keys()
+    with np.load(tmp_path / 'run/examples.npz') as examples:
+        assert {len(examples[f'{name}_radius']) for name in ('dark', 'day')} == {30}  # a quarter is held out
+        assert not any(name.startswith('dusk') for name in examples.files)
+    lines = [json.loads(line) for line in (tmp_path / 'run/metrics.jsonl').read_text().splitlines()]
+    assert any('validation/day_clean_accuracy' in line for line in lines)
+
+
+def test_a_density_is_measured_of_an_unseen_set(sets, tmp_path):
+    metrics = _results('flow_robustness', sets, tmp_path / 'run', data__unseen=(sets['noon'],))
+    for name in ('source', 'noon'):
+        assert np.isfinite(metrics[f'{name}_bits_per_dim'])
+        assert np.isfinite(metrics[f'{name}_attacked_bits_per_dim'])
+    assert np.isfinite(
+        metrics['train_bits_per_dim'] if 'train_bits_per_dim' in metrics else metrics['source_train_bits_per_dim']
+    )
+    with pytest.raises(ValueError, match=r'evaluation\.ood, evaluation\.pictures are set with 2 sources; allowed: one'):
+        _results('flow_adversarial', sets, tmp_path / 'two', data__sources=(sets['dark'], sets['day']))
+
+
+def test_adaptation_from_two_sources_selects_by_their_mean(sets, tmp_path):
+    changes = {'data__sources': (sets['dark'], sets['dusk']), 'data__target': sets['day'], 'data__unseen': (sets['noon'],)}
+    metrics = _results('dann', sets, tmp_path / 'run', **changes)
+    assert metrics['source_accuracy'] == pytest.approx((metrics['dark_accuracy'] + metrics['dusk_accuracy']) / 2)
+    assert {
+        'target_accuracy',
+        'target_accuracy_selected_by_source',
+        'target_train_accuracy',
+        'noon_accuracy',
+    } <= metrics.keys()
+    assert 'proxy_a_distance' not in metrics  # of three domains it means nothing
+    assert 0 <= metrics['domain_accuracy'] <= 1
