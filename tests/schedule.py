@@ -19,7 +19,7 @@ from tests.contract.cases import CASES
 
 
 def names_of_modules(paths) -> set[str]:
-    """What the tests of changed files are called after: 'iaat' for gjax/methods/iaat.py, 'masks' for gjax/masks/__init__.py."""
+    """The names that tests of changed files bear: 'iaat' for gjax/methods/iaat.py, 'masks' for gjax/masks/__init__.py."""
     paths = [PurePosixPath(path) for path in paths if path.endswith('.py') and not path.startswith('tests/')]
     return {path.parent.name if path.stem == '__init__' else path.stem for path in paths}
 
