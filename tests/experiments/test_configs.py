@@ -13,11 +13,12 @@ FILES = sorted(
 )
 CASES = [(f'{p.parent.name}/{p.name}', arg) for p in FILES for arg in getattr(configs.load_module(p), 'METHODS', ('',))]
 CASES += [('generate_to_adapt/digits.py', 'generate_to_adapt,mnist5k_to_digits')]
-# What takes long to trace, of which one config is not slow: networks of fifty layers, and flows, whose three folders train
-# the same methods on the same networks.
+# What takes long to trace, and has the methods and the form of networks of a config that is not slow: networks of fifty
+# layers, and folders whose files differ in data and sizes.
 SLOW = [case for case in CASES if case[0] == 'generate_to_adapt/large.py' and case[1] != 'generate_to_adapt']
 SLOW += [('iaat/cifar100.py', ''), ('iaat/cifar10.py', 'trades'), ('iaat/cifar10.py', 'interpolated_adversarial_training')]
-SLOW += [case for case in CASES if case[0] in ('flow_robustness/digits.py', 'flow_robustness/small.py')]
+SIZES = ('flow_robustness/digits.py', 'flow_robustness/small.py', 'generate_to_adapt/small.py', 'lottery_tickets/celeba.py')
+SLOW += [case for case in CASES if case[0] in SIZES]
 
 
 def _batch(role, side: int, channels: int) -> dict:

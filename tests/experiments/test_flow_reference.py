@@ -5,6 +5,7 @@ import pytest
 from gjax.train import config as configs
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings('ignore:torch.lu is deprecated:UserWarning')
 def test_it_trains():
     pytest.importorskip('normflows', reason='the second implementation of GLOW')
