@@ -88,13 +88,14 @@ def test_report_compares_runs(finished, tmp_path):
         assert (tmp_path / 'report' / file).stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_reproduce_runs_a_study_and_reports_claims_that_fail(tmp_path):
     pairs = [f'config.{key}={value}' for key, value in TINY.items()]
     command = ['reproduce', 'iaat', '--seeds=0', '--jobs=1', f'--workdir={tmp_path}', '--set', *pairs]
     done = gjax(*command)
     assert done.returncode == 0, done.stderr
     study = json.loads((tmp_path / 'study.json').read_text())
-    assert {claim['holds'] for claim in study['claims'].values()} >= {False}
+    assert {claim['verdict'] for claim in study['claims'].values()} == {'not shown'}  # one seed shows nothing
     assert set(study['metrics']) >= {'supervised', 'adversarial_training', 'iaat'}
     for path in study['figures'].values():
         assert path in done.stdout
@@ -190,6 +191,7 @@ def test_import_is_light_and_starts_no_backend():
     subprocess.run([sys.executable, '-c', code], check=True, timeout=120, env=tiny_environment())
 
 
+@pytest.mark.slow
 def test_a_sweep_runs_the_grid_and_goes_on_past_a_failure(tmp_path):
     """One value diverges: the others are trained, the failure is named, the same command tries it again."""
     command = ['sweep', '--config=iaat/digits.py:supervised', f'--workdir={tmp_path}/grid', '--jobs=2']
@@ -224,6 +226,7 @@ def test_a_sweep_runs_the_grid_and_goes_on_past_a_failure(tmp_path):
     assert printed.stdout.count('gjax train ') == 2
 
 
+@pytest.mark.slow
 def test_a_streamed_run_is_the_one_in_memory_and_is_profiled(finished, tmp_path):
     flags = tiny_flags(**{'data.streaming': 'true', 'data.workers': '2'})
     done = real('train', '--config=iaat/digits.py:supervised', f'--workdir={tmp_path}/run', *flags, '--profile=6:9')

@@ -146,7 +146,7 @@ def _overrides(sandbox, changes, joined):
 _changes = st.dictionaries(_keys, _values, min_size=1, max_size=3)
 
 
-@settings(max_examples=100, **COMMON)
+@settings(max_examples=40, **COMMON)
 @given(_changes, st.booleans())
 @example({'net.hidden': '9' * 30}, True)
 @example({'data.name': 'folder:/dev/null'}, True)
@@ -163,7 +163,7 @@ def test_many_overrides(sandbox, nothing_trains, changes, joined):
     _overrides(sandbox, changes, joined)
 
 
-@settings(max_examples=60, **COMMON)
+@settings(max_examples=30, **COMMON)
 @given(st.lists(st.tuples(_keys, st.lists(_values, min_size=1, max_size=3)), max_size=2))
 @example([('seed', ['..', '../../x', '/etc'])])
 @example([('data.name', ['folder:..', 'npz:../../precious.txt'])])
@@ -219,7 +219,7 @@ _arrays = st.dictionaries(
 )
 
 
-@settings(max_examples=100, **COMMON)
+@settings(max_examples=50, **COMMON)
 @given(st.data(), st.booleans())
 def test_npz_files(sandbox, nothing_trains, data, made):
     file = sandbox.root / 'fuzzed.npz'
@@ -322,7 +322,7 @@ def nothing_is_evaluated(monkeypatch):
 
 
 @pytest.mark.parametrize('command', ['train', 'eval', 'report'])
-@settings(max_examples=25, **COMMON)
+@settings(max_examples=10, **COMMON)
 @given(data=st.data())
 def test_run_directories(sandbox, template, nothing_is_evaluated, command, data):
     _run_directory(sandbox, template, data, command)

@@ -103,20 +103,20 @@ _GAME = _ADAM | {'train.total_steps': 200}
 BATTERY = {
     'supervised': _classifier(name='supervised'),
     'mixup': _classifier(slow=True, name='supervised', mixup_alpha=1.0),
-    'adversarial_training': _classifier(name='adversarial_training', eps_warmup_epochs=1.0, **_ATTACK),
+    'adversarial_training': _classifier(slow=True, name='adversarial_training', eps_warmup_epochs=1.0, **_ATTACK),
     'adversarial_training_train_update': _classifier(
         slow=True, name='adversarial_training', attack_batch_norm='train_update', **_ATTACK
     ),
     # KL near its minimum has a gradient of rounding errors, which a short l2 step would blow up.
-    'trades': _classifier(attack_scale=4.0, name='trades', **_ATTACK),
+    'trades': _classifier(slow=True, attack_scale=4.0, name='trades', **_ATTACK),
     'interpolated_adversarial_training': _classifier(slow=True, name='interpolated_adversarial_training', **_ATTACK),
     'iaat': _classifier(name='iaat', eps=EPS, attack_steps=2, warmup_epochs=1, beta=0.5),
     'iaat_eval_reuse': _classifier(
         slow=True, name='iaat', eps=EPS, attack_steps=2, warmup_epochs=1, attack_batch_norm='eval', reuse_attack=True
     ),
     'autoencoder': _pair(slow=True, name='autoencoder', variational=False, reconstruction='squared_error'),
-    'vae': _pair(name='autoencoder', beta=0.1, ema=0.9),
-    'gan': _pair(learns=generates, config={'net.trunk_norm': 'spectral'}, training=_GAME, name='gan'),
+    'vae': _pair(slow=True, name='autoencoder', beta=0.1, ema=0.9),
+    'gan': _pair(slow=True, learns=generates, config={'net.trunk_norm': 'spectral'}, training=_GAME, name='gan'),
     'wgan_gp': _pair(
         slow=True,
         learns=generates,

@@ -109,7 +109,8 @@ def test_four_processes_are_one_and_their_checkpoint_goes_on_in_one(case, four, 
     _check(case, four, finished, toy_data, tmp_path)
 
 
-@pytest.mark.parametrize('case', MARKED)
+@pytest.mark.slow
+@pytest.mark.parametrize('case', KINDS)
 def test_a_checkpoint_of_eight_devices_goes_on_with_1_2_4_and_8(case, finished, toy_data, tmp_path):
     config, whole = tiny_config(case, toy_data, **L2), finished(case, 8)
     for n in (1, 2, 4, 8):

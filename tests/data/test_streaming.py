@@ -42,7 +42,7 @@ def _read(batches, start, **options):
         return list(iterator)
 
 
-@pytest.mark.parametrize('workers', [0, 1, 3])
+@pytest.mark.parametrize('workers', [0, 1, pytest.param(3, marks=pytest.mark.slow)])
 def test_order_is_that_of_batch_index_for_any_number_of_workers(tree, workers):
     dataset = data.find(f'folder:{tree}')
     whole = dataset.load().train

@@ -151,6 +151,7 @@ def runs(tmp_path_factory):
     return found
 
 
+@pytest.mark.slow
 def test_a_run_says_how_far_the_domains_met(runs):
     for seeds in runs.values():
         metrics = json.loads((seeds[0] / 'results.json').read_text())['metrics']
@@ -177,6 +178,7 @@ def test_a_run_says_how_far_the_domains_met(runs):
         assert arrays[f'{domain}_generated'].std() > 0
 
 
+@pytest.mark.slow
 def test_the_studys_figures_and_rows(runs):
     study = configs.load_module(configs.experiments_dir() / 'generate_to_adapt' / 'study.py')
     drawn = study.figures(runs)

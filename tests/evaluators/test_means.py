@@ -55,7 +55,7 @@ def test_conclusions_are_drawn_of_each_set_and_across_the_sets_of_a_split(run):
     for split in ('validation', 'test'):
         for name in (name for name in look.sets if look.count(name, split)):
             start = '' if split == 'test' else 'validation_'
-            expected[f'{start}{name}_twice'] = 2 * _mean(run, name, split)
+            expected[f'{start}{name}_twice'] = pytest.approx(2 * levels(run, name, split).mean(), rel=1e-5)
     assert found == expected
 
 

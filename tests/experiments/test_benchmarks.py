@@ -50,6 +50,7 @@ def _positive(values, count=2):
     assert all(np.isfinite(value) and value > 0 for value in values)
 
 
+@pytest.mark.slow
 def test_every_line_is_measured(results):
     assert [(row['reader'], row['workers']) for row in results['reading']] == [('in memory', None), ('streamed', 0)] * 3
     assert [row['workers'] for row in results['training']] == [None, 0] * 2
@@ -67,6 +68,7 @@ def test_every_task_is_a_config(root):
         assert config.load(spec, overrides).train.total_steps == data.ENDLESS
 
 
+@pytest.mark.slow
 def test_a_readme_gets_the_tables(results, tmp_path):
     text = data.text(results)
     assert text.count('| in memory |') == 5
@@ -86,12 +88,14 @@ def test_workers_deliver_global_arrays(root):
     with data.streamed(case, data_mesh(), 1) as (items, images):
         chunk = next(items)
         assert images == 16
+        chunk = chunk['']  # of the only role
         assert chunk['image'].shape == (2, 8, 16, 16, 3)
         assert len(chunk['image'].sharding.device_set) == len(jax.devices())
         _positive([measure.rate(items, images, 0, 0.01)], 1)
 
 
 @needs_torch
+@pytest.mark.slow
 def test_both_sides_read_the_same_pixels(root, peer):
     for case in data.cases(root, TINY):
         data.check_same_pixels(case, peer)
@@ -101,6 +105,7 @@ def test_both_sides_read_the_same_pixels(root, peer):
 
 
 @needs_torch
+@pytest.mark.slow
 def test_the_loader_is_measured_beside_ours(root, peer):
     case = data.cases(root, TINY)[1]
     rows = data.reading([case], (0,), peer, 0.01, 2)
@@ -116,6 +121,7 @@ def test_the_loader_is_measured_beside_ours(root, peer):
 
 
 @needs_torch
+@pytest.mark.slow
 def test_what_the_other_process_raises_is_one_line(peer):
     with pytest.raises(RunError, match=r'torch\.loader\.start: KeyError') as caught:
         peer.call('start', 'nothing', (), 8, 0)
@@ -203,6 +209,7 @@ def _difference(peer, mode, work, **sizes):
 
 @needs_torch
 @pytest.mark.parametrize('name', [name if name == 'lenet' else pytest.param(name, marks=pytest.mark.slow) for name in PEERS])
+@pytest.mark.slow
 def test_both_sides_train_with_the_same_losses(name, torch_peer):
     assert _difference(torch_peer, 'eager', steps.WORKS[name]) < steps.TOLERANCE
     assert _difference(torch_peer, 'channels_last', steps.WORKS[name]) < steps.TOLERANCE
@@ -232,6 +239,7 @@ def test_the_compiled_sngan_has_the_same_losses(torch_peer):
 
 
 @needs_torch
+@pytest.mark.slow
 def test_other_losses_are_refused(torch_peer):
     wrong = {'rate': 0.1, 'b1': 0.5, 'b2': 0.999}
     with pytest.raises(RunError, match='the losses of the two sides differ'):
@@ -239,6 +247,7 @@ def test_other_losses_are_refused(torch_peer):
 
 
 @needs_torch
+@pytest.mark.slow
 def test_a_mode_that_fails_leaves_its_column_empty(torch_peer, monkeypatch, capsys):
     monkeypatch.setattr(steps, 'TOLERANCE', -1.0)
     row = steps.measured('lenet', torch_peer, ['eager'], 0.01, 1, {'train.batch_size': 8})
@@ -304,6 +313,7 @@ def test_operations_of_attacks_are_those_of_their_rounds():
 @pytest.mark.parametrize(
     'dtype', [name if name == 'float32' else pytest.param(name, marks=pytest.mark.slow) for name in steps.DTYPES]
 )
+@pytest.mark.slow
 def test_iaat_is_measured_in_turns_with_pgd10_in_the_same_arithmetic(monkeypatch, dtype):
     asked = []
 

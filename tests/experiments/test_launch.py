@@ -106,6 +106,7 @@ def test_slurm_headers_let_a_run_save_and_go_on(script):
     assert f'gpu:{header.get("ntasks-per-node", 1)}' == header['gres']
 
 
+@pytest.mark.slow
 def test_slurm_trains_over_two_processes(tmp_path):
     _tool(tmp_path / 'venv' / 'bin', 'gjax', f'#!/bin/bash\nexec {sys.executable} -m gjax "$@"\n')
     settings = {'CONFIG': 'iaat/digits.py:supervised', 'WORKDIR': str(tmp_path / 'run'), 'JAX_PLATFORMS': 'cpu'}

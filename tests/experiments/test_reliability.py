@@ -32,6 +32,7 @@ def bench(tmp_path_factory):
     ],
     ids=lambda value: getattr(value, '__name__', ''),
 )
+@pytest.mark.slow
 def test_it_is_survived(bench, fault, options, tried):
     outcome = fault(bench, **options)
     assert not outcome.failures
@@ -45,6 +46,7 @@ def _kills(bench, kills):
     return outcome
 
 
+@pytest.mark.slow
 def test_a_run_killed_once_is_the_undisturbed_one(bench, monkeypatch):
     monkeypatch.setattr(bench, 'rng', np.random.default_rng(0))  # whatever tests came before
     _kills(bench, 1)
@@ -62,6 +64,7 @@ def test_the_table_counts_what_was_lost():
     assert '| fault | 3 | 2 | 1 | what happens |' in table([lost])
 
 
+@pytest.mark.slow
 def test_a_run_that_differs_is_noticed(bench):
     """The judge itself can fail."""
     other = bench.root / 'other'

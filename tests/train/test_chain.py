@@ -152,6 +152,7 @@ def test_an_interrupted_chain_goes_on_bit_for_bit(whole, tmp_path, monkeypatch):
         assert logs[0] == logs[1], name
 
 
+@pytest.mark.slow
 def test_a_stage_can_be_trained_and_evaluated_alone(whole, tmp_path):
     config, results, folder = whole
     shutil.copytree(folder / 'dense', tmp_path / 'dense')
@@ -179,6 +180,7 @@ def early(toy, tmp_path_factory):
     return config, train_and_evaluate(config, folder / 'whole'), folder / 'whole'
 
 
+@pytest.mark.slow
 def test_a_search_ends_early_and_the_next_stage_is_smaller(early):
     _, results, folder = early
     read = {name: json.loads((folder / name / 'results.json').read_text()) for name in ('dense', 'search', 'early_bird')}
@@ -210,6 +212,7 @@ def test_a_search_that_was_interrupted_ends_where_it_would_have(early, tmp_path,
     assert train_and_evaluate(config, tmp_path / 'again') == results
 
 
+@pytest.mark.slow
 def test_a_search_without_ticket_is_refused_in_one_line(early, tmp_path):
     config, _, folder = early
     own = configs.from_json(configs.to_json(config))

@@ -48,6 +48,7 @@ def test_radii_of_two_sources_are_told_apart(sets, tmp_path):
     assert any('validation/day_clean_accuracy' in line for line in lines)
 
 
+@pytest.mark.slow
 def test_a_density_is_measured_of_an_unseen_set(sets, tmp_path):
     metrics = _results('flow_robustness', sets, tmp_path / 'run', data__unseen=(sets['noon'],))
     for name in ('source', 'noon'):
@@ -60,6 +61,7 @@ def test_a_density_is_measured_of_an_unseen_set(sets, tmp_path):
         _results('flow_adversarial', sets, tmp_path / 'two', data__sources=(sets['dark'], sets['day']))
 
 
+@pytest.mark.slow
 def test_adaptation_from_two_sources_selects_by_their_mean(sets, tmp_path):
     changes = {'data__sources': (sets['dark'], sets['dusk']), 'data__target': sets['day'], 'data__unseen': (sets['noon'],)}
     metrics = _results('dann', sets, tmp_path / 'run', **changes)

@@ -128,6 +128,7 @@ def test_the_ticket_is_the_search_without_the_masked_channels(searched):
     assert int(small.summarize(after)['parameters']) < int(method.summarize(state)['parameters'])
 
 
+@pytest.mark.slow
 def test_controls(searched):
     net, options, _, state = searched
     small, new = _small(searched)
