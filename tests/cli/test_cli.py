@@ -106,7 +106,7 @@ def test_reproduce_runs_a_study_and_reports_claims_that_fail(tmp_path):
     again = gjax(*command)
     assert again.returncode == 0
     assert 'reproduce iaat is complete: nothing to do' in again.stderr
-    assert again.stdout.startswith('| run')
+    assert again.stdout.startswith('#### How accurate')
     assert done.stdout.endswith(again.stdout)  # which says no more that the runs are done, one a line
     assert {path: path.stat().st_mtime_ns for path in kept} == before
     other = gjax(*command, 'config.net.hidden=16')
