@@ -267,7 +267,7 @@ def _failed(code: int = 1) -> int:
 
 
 def _crashed() -> int:
-    """The same for a mistake of ours: its traceback is printed."""
+    """Prints the traceback of an unexpected exception; returns the exit code."""
     traceback.print_exc()
     sys.stderr.flush()
     return _failed()

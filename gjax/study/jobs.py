@@ -44,7 +44,7 @@ class Job:
         return ['train', f'--config={self.spec}', f'--workdir={self.directory}', *changed]
 
     def fraction(self) -> float:
-        """How far it is, from its log: the last step counts 0.8, the results the rest."""
+        """The share of its work that is done, from its log: training is 80 % of it, the final evaluation the rest."""
         if self.finished:
             return 1.0
         lines = records.read_metrics(self.directory / 'metrics.jsonl')

@@ -55,9 +55,8 @@ class EarlyBird(PrunedModel):
     may_stop: ClassVar[bool] = True
 
     channels: float = 0.7  # share of the normalised channels that is cut out
-    scope: str = (
-        'together'  # 'together' ranks the channels of all layers and players in one list, 'layer' each layer's alone
-    )
+    # 'together' ranks the channels of all layers and players in one list, 'layer' those of each layer alone.
+    scope: str = 'together'
     gamma_l1: float = 1e-4  # weight of the L1 penalty during the search
     distance: float = 0.1  # the bound on the Hamming distance
     history: int = 5  # how many masks must be so close, one an epoch
@@ -222,8 +221,8 @@ class EarlyBird(PrunedModel):
         return self.start(state, masks.keep_highest(state.masks, scores, low), state, 0)
 
     def summarize(self, state):
-        """Of a search also the Hamming distance between the masks of any two epochs, [epochs, epochs]; of those to come they
-        are empty."""
+        """The numbers of `Generative.summarize`; of a search also 'mask_distance', [epochs, epochs], the Hamming distance
+        between the masks of any two epochs. The mask of an epoch that is not over is empty."""
         more = {}
         if self.phase == 'search':
             drawn = state.memory['drawn']
