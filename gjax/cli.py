@@ -48,14 +48,17 @@ def _parser() -> argparse.ArgumentParser:
     group.add_argument('--coordinator_address', metavar='HOST:PORT', help='where process 0 listens')
     group.add_argument('--num_processes', type=int, metavar='N')
     group.add_argument('--process_id', type=int, metavar='I', help='0..N-1')
+    changed = 'go on although the data is not that with which the run began'
     train = commands.add_parser('train', parents=[several], help='train and evaluate one config, or resume it')
     train.add_argument('--config', required=True, metavar='FILE[:ARG]', help='a config file; ARG picks a variant')
     train.add_argument('--workdir', required=True, metavar='DIR', help='the run directory; made if missing')
     train.add_argument('--profile', metavar='FIRST:LAST', help='trace these steps with the profiler, into DIR/profile')
+    train.add_argument('--accept_changed_data', action='store_true', help=changed)
     train.epilog = 'Any config key is overridden by --config.KEY=VALUE, e.g. --config.train.total_epochs=5.'
     evaluate = commands.add_parser('eval', parents=[several], help='evaluate the newest checkpoint of a run again')
     evaluate.add_argument('--workdir', required=True, metavar='DIR', help='a run directory')
     evaluate.add_argument('--out', metavar='FILE', help='also write the result to this JSON file')
+    evaluate.add_argument('--accept_changed_data', action='store_true', help=changed)
     evaluate.epilog = 'Another protocol by --config.evaluation.KEY=VALUE.'
     sweep = commands.add_parser('sweep', help='train one config over a grid of values, or resume that')
     sweep.add_argument('--config', required=True, metavar='FILE[:ARG]', help='a config file; ARG picks a variant')
@@ -145,7 +148,9 @@ def _train(arguments, overrides) -> None:
     processes.start(arguments.coordinator_address, arguments.num_processes, arguments.process_id)
     loaded, profile = config.load(arguments.config, overrides), _steps(arguments.profile)
     done = Path(arguments.workdir, 'results.json').exists()
-    results = loop.train_and_evaluate(loaded, arguments.workdir, profile=profile)
+    results = loop.train_and_evaluate(
+        loaded, arguments.workdir, profile=profile, accept_changed_data=arguments.accept_changed_data
+    )
     if processes.is_main():
         print(json.dumps(results, indent=2))
     if done:
@@ -157,7 +162,7 @@ def _eval(arguments, overrides) -> None:
     from gjax.train.store.files import write_json
 
     processes.start(arguments.coordinator_address, arguments.num_processes, arguments.process_id)
-    results = loop.evaluate_run(arguments.workdir, overrides)
+    results = loop.evaluate_run(arguments.workdir, overrides, accept_changed_data=arguments.accept_changed_data)
     if processes.is_main():
         print(json.dumps(results, indent=2))
         if arguments.out:

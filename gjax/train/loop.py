@@ -20,7 +20,7 @@ from gjax.train.run import Run
 from gjax.train.store.checkpoint import Checkpointer
 from gjax.train.store.files import read_json, whole_file, write_json, writing
 from gjax.train.store.records import NoLog, RunLog, provenance, read_metrics, read_results
-from gjax.train.store.workdir import MACHINE_KEYS, check_same_config, open_workdir
+from gjax.train.store.workdir import MACHINE_KEYS, check_same_config, check_same_data, open_workdir, record_data
 
 
 class _StopSignals(contextlib.AbstractContextManager):
@@ -66,7 +66,7 @@ def _check_finite(metrics: dict, first_step: int, checkpoints: Checkpointer) -> 
                 raise NonFiniteError(f'{what}{owner} is {values[offset]} at step {first_step + offset}; {good}')
 
 
-def train_and_evaluate(config, workdir: str | Path, *, mesh=None, profile=()) -> dict:
+def train_and_evaluate(config, workdir: str | Path, *, mesh=None, profile=(), accept_changed_data: bool = False) -> dict:
     """Trains and evaluates the run of `config` in `workdir`, or goes on where an interrupted call stopped.
 
     A method of several stages has one run for each, in workdir/STAGE, unless config.stage names one of them: then `workdir`
@@ -78,6 +78,7 @@ def train_and_evaluate(config, workdir: str | Path, *, mesh=None, profile=()) ->
         checkpoints/ go there.
       mesh: devices to use; default all.
       profile: (first, last) training step of which JAX's profiler writes a trace to profile/; default none.
+      accept_changed_data: go on with a warning where the data is not that with which the run, or a parent stage, began.
 
     Returns:
       The content of results.json; of several stages the metrics of all as 'STAGE/METRIC'.
@@ -98,12 +99,12 @@ def train_and_evaluate(config, workdir: str | Path, *, mesh=None, profile=()) ->
             stack.enter_context(signals)
         chain = Chain(config, mesh)
         if config.stage or not chain.stages:
-            return _one_stage(chain, config.stage, workdir, signals, profile)
+            return _one_stage(chain, config.stage, workdir, signals, profile, accept=accept_changed_data)
         if profile:
             raise RunError(f'--profile is for one run; allowed with --config.stage={", ".join(chain.stages)}')
         with open_workdir(config, workdir):
             for name in chain.stages:
-                _one_stage(chain, name, workdir / name, signals)
+                _one_stage(chain, name, workdir / name, signals, accept=accept_changed_data)
             results = _content(config, chain.main.num_steps, *chain.summary(workdir))
             if processes.is_main():
                 write_json(workdir / 'results.json', results)
@@ -111,7 +112,7 @@ def train_and_evaluate(config, workdir: str | Path, *, mesh=None, profile=()) ->
         return results
 
 
-def _one_stage(chain: Chain, name: str, workdir: Path, signals, profile=()) -> dict:
+def _one_stage(chain: Chain, name: str, workdir: Path, signals, profile=(), *, accept: bool = False) -> dict:
     """One run of a chain, or all there is; what is finished is not done again."""
     config = chain.stage_config(name, workdir)
     check_same_config(config, workdir)
@@ -119,11 +120,14 @@ def _one_stage(chain: Chain, name: str, workdir: Path, signals, profile=()) -> d
         return read_results(workdir)
     run = chain.run(config)
     trace = _Trace(workdir / 'profile', profile, run.num_steps)
+    for folder in (workdir, *chain.parents(name, workdir).values()):
+        check_same_data(run.fingerprints(), folder, accept=accept)
     run.prepare_evaluators()
     if chain.trains(name):
         run.prepare()
     with contextlib.ExitStack() as stack:
         stack.enter_context(open_workdir(config, workdir))
+        record_data(run.fingerprints(), workdir)
         checkpoints = stack.enter_context(Checkpointer(workdir / 'checkpoints'))
         if not processes.several():
             stack.enter_context(signals)
@@ -299,15 +303,19 @@ def _content(config, step: int, metrics: dict, protocol: str) -> dict:
     }
 
 
-def evaluate_run(workdir: str | Path, overrides: dict | None = None) -> dict:
+def evaluate_run(workdir: str | Path, overrides: dict | None = None, *, accept_changed_data: bool = False) -> dict:
     """The final evaluation of a run's newest checkpoint, optionally under another protocol.
 
     Args:
       workdir: a run directory.
       overrides: dotted keys below `evaluation`, e.g. {'evaluation.steps': '100'}.
+      accept_changed_data: measure with a warning where the data is not that with which the run began.
 
     Returns:
       As results.json.
+
+    Raises:
+      RunError, gjax.data.DataError: no run, no checkpoint that can be read, other data; each with one line.
     """
     workdir = Path(workdir)
     file = workdir / 'config.json'
@@ -323,6 +331,7 @@ def evaluate_run(workdir: str | Path, overrides: dict | None = None) -> dict:
     if not config.stage and run.method.stages():
         names = ', '.join(stage.name for stage in run.method.stages())
         raise RunError(f'{workdir} holds a run for each stage; --workdir must be one of them: {names}')
+    check_same_data(run.fingerprints(), workdir, accept=accept_changed_data)
     folder, restored = workdir / 'checkpoints', None
     if folder.is_dir():
         with Checkpointer(folder, read_only=True) as checkpoints:

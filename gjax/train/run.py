@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gjax import data, methods
+from gjax.data.fingerprint import fingerprint
 from gjax.train import config as configs
 from gjax.train import feeds
 from gjax.train.devices import check_divisible, compiled, data_mesh, device_memory, replicated
@@ -187,6 +188,14 @@ class Run:
             return None
         least = min(len(pool.rows) for pool in self.pools.values())
         return self._read_first(np.linspace(0, least - 1, min(count, least)).astype(int))
+
+    def fingerprints(self) -> dict[str, dict]:
+        """{set: its `gjax.data.fingerprint.fingerprint`}, of all sets of the run.
+
+        Raises:
+          gjax.data.DataError: a file cannot be read.
+        """
+        return self.once('fingerprints', lambda: {name: fingerprint(own) for name, own in self.datasets.items()})
 
     def drawn_examples(self):
         """A batch of training examples of the first role, drawn by the seed; None without data."""

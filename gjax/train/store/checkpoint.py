@@ -100,6 +100,10 @@ def _options(keep: int, read_only: bool) -> ocp.CheckpointManagerOptions:
     return ocp.CheckpointManagerOptions(create=False, read_only=read_only, **writing, **alone)
 
 
+# What can be wrong with a checkpoint; of several processes that do not see the same, the greatest number counts.
+_GONE, _DAMAGED, _OTHER = 1, 2, 3
+
+
 class Checkpointer:
     """The checkpoints of one run, under `directory`; the newest `keep` stay. With `read_only` nothing there changes.
 
@@ -121,7 +125,7 @@ class Checkpointer:
         elif not read_only:
             processes.barrier('checkpoints opened')  # by process 0, which sets damaged ones aside
         try:
-            self._manager = self._open(self._directory)
+            self._manager = self._open_live() if read_only else self._open(self._directory)
         except Exception as error:
             self._manager = self._open_without_damaged(error)
         if self._writes:
@@ -130,16 +134,27 @@ class Checkpointer:
     def _open(self, directory: Path):
         return ocp.CheckpointManager(directory, options=self._options, item_names=('state', 'meta'))
 
+    def _open_live(self):
+        """Opens the folder; again for as long as the run that writes it changes it meanwhile."""
+        while True:
+            before = self._listed()
+            try:
+                return self._open(self._directory)
+            except Exception:
+                if self._listed() == before:
+                    raise
+
+    def _listed(self) -> set[str]:
+        return {path.name for path in self._directory.glob('*') if path.name.isdigit()}
+
     def _open_without_damaged(self, error: Exception):
         """Orbax reads every checkpoint's metadata when it opens a folder, and fails for all where it fails for one."""
-        steps = [p.name for p in self._directory.glob('*') if p.name.isdigit()] if self._directory.is_dir() else []
+        steps = sorted(self._listed())
         good = [step for step in steps if _opens(self._directory / step)]
         if len(good) == len(steps):
             raise RunError(f'{self._directory} cannot be opened: {" ".join(str(error).split())[:160]}') from error
         if not good:
-            raise RunError(
-                f'no checkpoint in {self._directory} can be read; move that folder away to start again'
-            ) from error
+            raise RunError(f'no checkpoint in {self._directory} can be read{self._advice}') from error
         damaged = sorted(set(steps).difference(good))
         warnings.warn(f'checkpoint {", ".join(damaged)} is damaged and not used: unreadable metadata', stacklevel=3)
         if not self._writes:  # open a folder of links to the good ones
@@ -150,6 +165,10 @@ class Checkpointer:
         for step in damaged:
             self._set_aside(int(step))
         return self._open(self._directory)
+
+    @property
+    def _advice(self) -> str:
+        return '' if self._read_only else '; move that folder away to start again'
 
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, ascending."""
@@ -227,33 +246,69 @@ class Checkpointer:
             raise ValueError('its bytes do not match its digest')
         return from_arrays(restored.state, like)
 
+    def _try(self, step: int, like) -> tuple:
+        """(state, 0, '') of a checkpoint, or (None, what is wrong with it, why)."""
+        before = self._listed()
+        try:
+            return self._read(step, like), 0, ''
+        except MemoryError:
+            raise
+        except Exception as error:
+            if 'RESOURCE_EXHAUSTED' in str(error):  # the device is full, the checkpoint is not to blame
+                raise
+            if self._read_only and (str(step) not in before or self._listed() != before):
+                return None, _GONE, 'the run that writes it has deleted it'
+            if other := self._misfit(step, like):
+                return None, _OTHER, other
+            return None, _DAMAGED, ' '.join(str(error).split())[:160]
+
+    def _misfit(self, step: int, like) -> str:
+        """Why a whole checkpoint does not fit the state `like`; '' if it is not whole."""
+        try:
+            args = ocp.args.Composite(state=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore())
+            with warnings.catch_warnings():
+                warnings.simplefilter('ignore')  # Orbax wants to be told the form, which is in question
+                restored = self._manager.restore(step, args=args)
+            arrays = {name: np.asarray(array) for name, array in restored.state.items()}
+            if digest(arrays) != restored.meta['sha256']:
+                return ''
+        except Exception:
+            return ''
+        try:
+            from_arrays(arrays, like)
+        except ValueError as error:
+            return ' '.join(str(error).split())[:160]
+        return ''
+
     def restore_latest(self, like):
         """(state, step) of the newest checkpoint that every process can read, or None if there never was one.
 
-        Newer ones are reported by a warning and (unless read_only) renamed to N.damaged: the run will write those steps
-        again.
+        Newer ones that are damaged are reported by a warning and (unless read_only) renamed to N.damaged: the run will write
+        those steps again. With read_only the run may go on meanwhile: what it deletes is looked for among its newer ones.
 
         Args:
           like: a state of the same structure, on the wanted devices, or a function that gives one if there is a checkpoint.
 
         Raises:
-          RunError: there are checkpoints and none can be read.
+          RunError: there are checkpoints and none can be read, or the newest is whole and of a state of another form.
         """
         steps, damaged = self.steps(), []
         # Several processes may see different files (a shared file system lags): they agree on each step, and on failure.
         while (step := processes.agree(max(set(steps).difference(damaged), default=-1))) >= 0:
-            state = None
-            try:
-                like = like() if callable(like) else like
-                state = self._read(step, like)
-            except MemoryError:
-                raise
-            except Exception as error:
-                if 'RESOURCE_EXHAUSTED' in str(error):  # the device is full, the checkpoint is not to blame
-                    raise
-                reason = ' '.join(str(error).split())[:160]
+            like = like() if callable(like) else like
+            state, fault, reason = self._try(step, like)
+            fault = processes.agree(fault)
+            if fault == _GONE:
+                self._manager.reload()
+                steps = self.steps()
+                continue
+            if fault == _OTHER:
+                raise RunError(
+                    f'checkpoint {step} in {self._directory} is whole and of another run: {reason}; use another --workdir, or '
+                    'the config and the data of that run'
+                )
+            if fault == _DAMAGED:
                 warnings.warn(f'checkpoint {step} is damaged and not used: {reason}', stacklevel=2)
-            if processes.agree(int(state is None)):
                 damaged.append(step)
                 continue
             if damaged and not self._read_only:
@@ -263,7 +318,7 @@ class Checkpointer:
                 self._manager.reload()
             return state, step
         if damaged:
-            raise RunError(f'no checkpoint in {self._directory} can be read; move that folder away to start again')
+            raise RunError(f'no checkpoint in {self._directory} can be read{self._advice}')
         return None
 
     def _set_aside(self, step: int) -> None:

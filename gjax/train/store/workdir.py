@@ -4,13 +4,16 @@ import contextlib
 import fcntl
 import json
 import os
+import warnings
 from pathlib import Path
 
+from gjax.data.fingerprint import difference
 from gjax.train import config as configs
 from gjax.train import processes
 from gjax.train.errors import RunError
 from gjax.train.store import files
 
+DATA_FILE = 'data.json'  # the fingerprints of a run's data sets
 MACHINE_KEYS = ('data.dir', 'data.workers')  # where and with what a run is done, not what it is: free to change
 
 
@@ -37,6 +40,38 @@ def _completed(file: Path) -> dict:
         return json.loads(configs.to_json(configs.from_json(json.dumps(stored))))
     except ValueError:  # damaged, or of a gjax with other keys: the first difference is named
         return stored
+
+
+def check_same_data(fingerprints: dict, workdir: Path, *, accept: bool = False) -> None:
+    """Raises RunError if the run in a directory saw other data under the name of a set than there is now.
+
+    Args:
+      fingerprints: {set: `gjax.data.fingerprint.fingerprint`}, of now.
+      workdir: a run directory; runs of older versions of gjax recorded nothing and pass.
+      accept: warn instead.
+    """
+    file = Path(workdir) / DATA_FILE
+    if not file.exists():
+        return
+    recorded = files.read_json(file).get('sets', {})
+    for name in fingerprints.keys() & recorded.keys():
+        try:
+            changed = difference(recorded[name], fingerprints[name])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise RunError(f'{file} is damaged: its entry of {name!r} is no fingerprint') from error
+        if changed and accept:
+            warnings.warn(f'{workdir} began with other data: of {name}, {changed}', stacklevel=2)
+        elif changed:
+            raise RunError(
+                f'{workdir} began with other data: of {name}, {changed}; bring back the data of then, use another --workdir '
+                'or, to go on with what there is now, --accept_changed_data'
+            )
+
+
+def record_data(fingerprints: dict, workdir: Path) -> None:
+    """Writes the fingerprints of a run's sets, in process 0; those of changed data that were accepted replace the old ones."""
+    if processes.is_main() and fingerprints:
+        files.write_json(Path(workdir) / DATA_FILE, {'sets': fingerprints})
 
 
 @contextlib.contextmanager

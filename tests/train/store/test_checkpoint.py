@@ -106,3 +106,29 @@ def test_no_checkpoint_is_none_and_all_damaged_is_an_error(folder, tmp_path):
                 file.write_bytes(b'')
     with pytest.warns(UserWarning, match='damaged'), pytest.raises(RunError, match='move that folder away'):
         _restore(folder)
+
+
+def test_a_whole_checkpoint_of_another_form_is_not_called_damaged(folder):
+    other = _state(0) | {'half': jnp.ones(4, jnp.bfloat16)}
+    with Checkpointer(folder) as checkpoints, pytest.raises(RunError) as error:
+        checkpoints.restore_latest(other)
+    assert 'checkpoint 2 in' in str(error.value)
+    assert "is whole and of another run: ['half'] is bfloat16(3,); expected bfloat16(4,)" in str(error.value)
+    assert _restore(folder)[1] == 2  # nothing was set aside
+
+
+def test_reading_beside_the_run_that_writes(folder):
+    """The run goes on between the listing of its checkpoints and their reading, and deletes those that were listed."""
+    writer = Checkpointer(folder)
+
+    def like():
+        for step in (3, 4):
+            writer.save(step, _state(step))
+            writer.wait()
+        return _state(0)
+
+    with Checkpointer(folder, read_only=True) as checkpoints:
+        state, step = checkpoints.restore_latest(like)
+    writer.close()
+    assert step == 4
+    assert state['step'] == 4
