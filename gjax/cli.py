@@ -33,6 +33,14 @@ def _overrides(words: list[str], parser: argparse.ArgumentParser, prefix: str = 
     return overrides
 
 
+def _path(text: str) -> str:
+    """A path on the command line; shells leave the home folder in --workdir=~/runs to the program."""
+    path = os.path.expanduser(text)
+    if path.startswith('~'):
+        raise argparse.ArgumentTypeError(f'{text!r} is in a home folder that is not known; allowed: other paths')
+    return path
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         'gjax', description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -51,18 +59,19 @@ def _parser() -> argparse.ArgumentParser:
     changed = 'go on although the data is not that with which the run began'
     train = commands.add_parser('train', parents=[several], help='train and evaluate one config, or resume it')
     train.add_argument('--config', required=True, metavar='FILE[:ARG]', help='a config file; ARG picks a variant')
-    train.add_argument('--workdir', required=True, metavar='DIR', help='the run directory; made if missing')
+    train.add_argument('--workdir', type=_path, required=True, metavar='DIR', help='the run directory; made if missing')
     train.add_argument('--profile', metavar='FIRST:LAST', help='trace these steps with the profiler, into DIR/profile')
     train.add_argument('--accept_changed_data', action='store_true', help=changed)
     train.epilog = 'Any config key is overridden by --config.KEY=VALUE, e.g. --config.train.total_epochs=5.'
     evaluate = commands.add_parser('eval', parents=[several], help='evaluate the newest checkpoint of a run again')
-    evaluate.add_argument('--workdir', required=True, metavar='DIR', help='a run directory')
-    evaluate.add_argument('--out', metavar='FILE', help='also write the result to this JSON file')
+    evaluate.add_argument('--workdir', type=_path, required=True, metavar='DIR', help='a run directory')
+    evaluate.add_argument('--out', type=_path, metavar='FILE', help='also write the result to this JSON file')
+    evaluate.add_argument('--config', metavar='FILE', default='', help="the config file that registers the run's own method")
     evaluate.add_argument('--accept_changed_data', action='store_true', help=changed)
     evaluate.epilog = 'Another protocol by --config.evaluation.KEY=VALUE.'
     sweep = commands.add_parser('sweep', help='train one config over a grid of values, or resume that')
     sweep.add_argument('--config', required=True, metavar='FILE[:ARG]', help='a config file; ARG picks a variant')
-    sweep.add_argument('--workdir', required=True, metavar='DIR', help='each run gets DIR/KEY=VALUE/...')
+    sweep.add_argument('--workdir', type=_path, required=True, metavar='DIR', help='each run gets DIR/KEY=VALUE/...')
     sweep.add_argument(
         '--over', nargs='+', action='extend', default=[], metavar='KEY=A,B', help='values of a config key; may come again'
     )
@@ -72,14 +81,16 @@ def _parser() -> argparse.ArgumentParser:
         'All runs share --config.KEY=VALUE. A run that fails stops no other; the same command runs what is missing.'
     )
     report = commands.add_parser('report', help='compare runs: one table and figures')
-    report.add_argument('runs', nargs='+', metavar='DIR', help='run directories, or folders that hold some')
+    report.add_argument('runs', type=_path, nargs='+', metavar='DIR', help='run directories, or folders that hold some')
     report.add_argument('--metrics', metavar='A,B', help='which metrics to show (default: what most runs have)')
-    report.add_argument('--out', required=True, metavar='DIR', help='where report.md, report.json and figures go')
+    report.add_argument(
+        '--out', type=_path, required=True, metavar='DIR', help='where report.md, report.json and figures go'
+    )
     study = commands.add_parser('reproduce', help="run a paper's study and judge its claims")
     study.add_argument('name', metavar='NAME', help='a paper, e.g. iaat')
     study.add_argument('--scale', default='mini', help="mini (minutes on a laptop) or paper (the paper's own setting)")
     study.add_argument('--seeds', metavar='0,1,2', help="comma-separated seeds (default: the study's own, three or five)")
-    study.add_argument('--workdir', metavar='DIR', help='default runs/NAME-SCALE')
+    study.add_argument('--workdir', type=_path, metavar='DIR', help='default runs/NAME-SCALE')
     study.add_argument(
         '--set', nargs='+', action='extend', default=[], metavar='config.KEY=VALUE', help='override a key of every run'
     )
@@ -89,10 +100,10 @@ def _parser() -> argparse.ArgumentParser:
     prepare = commands.add_parser('prepare', help='prepare a data set that TFDS lacks, without TensorFlow')
     prepare.add_argument('name', metavar='NAME', help='usps, mnist_m, syn_digits, office31[/DOMAIN] or pacs[/DOMAIN]')
     prepare.add_argument(
-        '--data_dir', metavar='DIR', help='the TFDS directory (default TFDS_DATA_DIR or ~/tensorflow_datasets)'
+        '--data_dir', type=_path, metavar='DIR', help='the TFDS directory (default TFDS_DATA_DIR or ~/tensorflow_datasets)'
     )
     prepare.add_argument(
-        '--manual_dir', metavar='DIR', help='where published files are, or go (default DATA_DIR/downloads/NAME)'
+        '--manual_dir', type=_path, metavar='DIR', help='where published files are, or go (default DATA_DIR/downloads/NAME)'
     )
     prepare.add_argument(
         '--mirror', metavar='URL', default='', help='where they lie by name (default GJAX_MIRROR, or their site)'
@@ -162,7 +173,9 @@ def _eval(arguments, overrides) -> None:
     from gjax.train.store.files import write_json
 
     processes.start(arguments.coordinator_address, arguments.num_processes, arguments.process_id)
-    results = loop.evaluate_run(arguments.workdir, overrides, accept_changed_data=arguments.accept_changed_data)
+    results = loop.evaluate_run(
+        arguments.workdir, overrides, accept_changed_data=arguments.accept_changed_data, registers=arguments.config
+    )
     if processes.is_main():
         print(json.dumps(results, indent=2))
         if arguments.out:
@@ -203,6 +216,7 @@ def _sweep(arguments, overrides) -> None:
 
 def _seeds(text: str | None) -> list[int] | None:
     """Seeds from '0,1,2'; None, the study's own, where none are asked for."""
+    from gjax.train.config import check_seed
     from gjax.train.errors import RunError
 
     if text is None:
@@ -211,6 +225,8 @@ def _seeds(text: str | None) -> list[int] | None:
         seeds = [int(seed) for seed in text.split(',')]
     except ValueError:
         raise RunError(f'--seeds is {text!r}; allowed: comma-separated integers') from None
+    for seed in seeds:
+        check_seed(seed)
     if len(set(seeds)) < len(seeds):
         raise RunError(f'--seeds is {text!r}; allowed: each seed once')
     return seeds

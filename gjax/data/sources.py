@@ -166,8 +166,18 @@ def tfds_names() -> list[str]:
 
 
 def tfds_directory(data_dir: str | None) -> Path:
-    """Where prepared sets lie: data_dir, TFDS_DATA_DIR or ~/tensorflow_datasets."""
-    return Path(data_dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets').expanduser()
+    """Where prepared sets lie: data_dir, TFDS_DATA_DIR or ~/tensorflow_datasets.
+
+    Raises:
+      DataError: that is in a home folder, and the user has none.
+    """
+    directory = data_dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
+    try:
+        return Path(directory).expanduser()
+    except RuntimeError:
+        raise DataError(
+            f'data.dir is {data_dir or ""!r}: this user has no home folder for {directory}; set data.dir or TFDS_DATA_DIR'
+        ) from None
 
 
 def is_tfds(name: str, data_dir: str | None) -> bool:

@@ -5,16 +5,19 @@ import difflib
 import importlib.util
 import json
 import math
+import os
 import sys
 from pathlib import Path
 
 import ml_collections
+import numpy as np
 
 import gjax
 from gjax.methods import defaults
 from gjax.train.errors import RunError
 
 _UNITS = ('steps', 'examples', 'epochs')
+_PATHS = ('npz:', 'folder:', 'inception:')  # what a value begins with that goes on with a path
 FORMAT = 2  # of config.json and run.json
 
 
@@ -112,7 +115,7 @@ def sibling(file: str, name: str) -> Path:
 
 
 def _find(file: str) -> Path:
-    path = Path(file)
+    path = Path(os.path.expanduser(file))
     shipped = experiments_dir() / file.removeprefix('experiments/')
     for candidate in (path, shipped):
         if candidate.suffix == '.py' and candidate.is_file():
@@ -130,6 +133,36 @@ def _unknown(key: str, part: str, section) -> ConfigError:
     return ConfigError(f'there is no config.{key}; {hint}')
 
 
+def check_seed(seed) -> None:
+    """Raises ConfigError for a seed outside 0..2**32-1: random keys keep 32 bits, so two seeds would be one."""
+    if not 0 <= seed < 2**32:
+        raise ConfigError(f'config.seed is {seed}; allowed: 0..{2**32 - 1}')
+
+
+def _absolute(path: str) -> str:
+    """A path that means the same from every folder; '~' is the user's home.
+
+    Raises:
+      ConfigError: the home is not known.
+    """
+    try:
+        return str(Path(os.path.abspath(Path(path).expanduser())))
+    except RuntimeError:
+        raise ConfigError(f'{path!r} begins in a home folder, and this user has none; allowed: absolute paths') from None
+
+
+def _plain(key: str, value):
+    """A config's value as Python has it: no NumPy scalars, absolute paths, tuples for lists."""
+    if isinstance(value, list | tuple):
+        return tuple(_plain(key, item) for item in value)
+    if isinstance(value, np.generic):
+        value = value.item()
+    if not isinstance(value, str) or not value:
+        return value
+    prefix = next((prefix for prefix in _PATHS if value.startswith(prefix) and value != prefix), '')
+    return prefix + _absolute(value.removeprefix(prefix)) if prefix or key == 'net.weights' else value
+
+
 def _parse(key: str, text, old):
     """`text` (from the command line, or already a value) in the type of `old`."""
     if not isinstance(text, str) or isinstance(old, str):
@@ -142,6 +175,7 @@ def _parse(key: str, text, old):
             value = ast.literal_eval(text)
         except (ValueError, SyntaxError):
             value = text
+    value = _plain(key, value)
     if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if isinstance(old, int) and not isinstance(old, bool) and isinstance(value, float) and value.is_integer():
@@ -228,11 +262,24 @@ def load(spec: str, overrides: dict | None = None) -> ml_collections.ConfigDict:
         if net != config.net.name:  # the options of one network mean nothing to another
             config.net = ml_collections.ConfigDict({'name': net})
         complete(config)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # ml_collections refuses another type than the old one by a TypeError
         raise ConfigError(f'--config={spec}: {error}') from error
+    _make_plain(config)
     config.lock()
     override(config, overrides)
+    check_seed(config.seed)
     return config
+
+
+def _make_plain(config) -> None:
+    """Rewrites the values that a config file gives as `_plain` has them."""
+    for key, value in flatten(config.to_dict()).items():
+        *sections, last = key.split('.')
+        section = config
+        for name in sections:
+            section = section[name]
+        with section.ignore_type():
+            section[last] = _plain(key, value)
 
 
 def to_json(config) -> str:
@@ -321,9 +368,15 @@ def read(file: Path) -> ml_collections.ConfigDict:
     try:
         return from_json(file.read_text())
     except ConfigError as error:  # whole, but of another gjax, or edited
-        raise ConfigError(f'{file} does not fit this gjax: {" ".join(str(error).split())[:300]}') from error
+        reason = ' '.join(str(error).split())[:300]
+        raise ConfigError(f'{file} does not fit this gjax: {reason}{_registering(reason)}') from error
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f'{file} is damaged: {" ".join(str(error).split())[:300]}') from error
+
+
+def _registering(reason: str) -> str:
+    """What to do about a name that may be registered by a config file."""
+    return '; if a config file registers it, name that by --config' if reason.startswith('method.name is') else ''
 
 
 def flatten(mapping: dict, prefix: str = '') -> dict:

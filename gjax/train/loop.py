@@ -89,6 +89,8 @@ def train_and_evaluate(config, workdir: str | Path, *, mesh=None, profile=(), ac
       Interrupted: SIGTERM or SIGINT came; the state is saved.
     """
     workdir = Path(workdir)
+    if not (workdir / 'config.json').exists():  # runs of before 2026-12 may have other seeds, and go on
+        configs.check_seed(config.seed)
     if not config.stage:
         check_same_config(config, workdir)
         if (workdir / 'results.json').exists():
@@ -303,13 +305,16 @@ def _content(config, step: int, metrics: dict, protocol: str) -> dict:
     }
 
 
-def evaluate_run(workdir: str | Path, overrides: dict | None = None, *, accept_changed_data: bool = False) -> dict:
+def evaluate_run(
+    workdir: str | Path, overrides: dict | None = None, *, accept_changed_data: bool = False, registers: str = ''
+) -> dict:
     """The final evaluation of a run's newest checkpoint, optionally under another protocol.
 
     Args:
       workdir: a run directory.
       overrides: dotted keys below `evaluation`, e.g. {'evaluation.steps': '100'}.
       accept_changed_data: measure with a warning where the data is not that with which the run began.
+      registers: the config file, if any, that registers the run's method; it is code, and is run.
 
     Returns:
       As results.json.
@@ -321,6 +326,8 @@ def evaluate_run(workdir: str | Path, overrides: dict | None = None, *, accept_c
     file = workdir / 'config.json'
     if not file.is_file():
         raise RunError(f'--workdir is {str(workdir)!r}, which holds no run (no config.json)')
+    if registers:
+        configs.load(registers)
     config = configs.read(file)
     for key in overrides or {}:
         if not key.startswith(('evaluation.', 'train.eval_batch_size', *MACHINE_KEYS)):

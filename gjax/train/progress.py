@@ -52,14 +52,38 @@ def progress(total: int, initial: int, description: str, unit: str = 'step', sho
         mininterval=0.2 if sys.stderr.isatty() else 10.0,
         disable=not shown or os.environ.get('GJAX_PROGRESS') == '0',
         dynamic_ncols=True,
+        bar_format='{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]',
     )
 
 
 def show(bar, losses: dict, timings: dict) -> None:
-    """Puts the losses, examples/s and (if any) the share of time spent waiting for data beside a progress bar."""
-    shown = {name.split('/')[0]: f'{value:.3f}' for name, value in losses.items() if name.startswith('loss')}
+    """Puts every loss, examples/s and (if any) the share of time spent waiting for data beside a progress bar.
+
+    What does not fit into the terminal's line is left out as a whole: a number that tqdm cuts off reads as another one.
+    """
+    shown = {name: f'{value:.3f}' for name, value in losses.items() if name.startswith('loss')}
+    if len(shown) == 1:
+        shown = dict(zip(['loss'], shown.values(), strict=True))
     if timings:
-        shown['examples/s'] = f'{timings["examples_per_second"]:.0f}'
-        if timings['data_wait_share'] >= 0.01:
-            shown['waits for data'] = f'{timings["data_wait_share"]:.0%}'
-    bar.set_postfix(shown, refresh=False)
+        rate = {'examples/s': f'{timings["examples_per_second"]:.0f}'}
+        waits = {'waits for data': f'{timings["data_wait_share"]:.0%}'} if timings['data_wait_share'] >= 0.01 else {}
+        shown = rate | waits | shown
+    bar.set_postfix_str(_fitting([f'{name}={value}' for name, value in shown.items()], _room(bar)), refresh=False)
+
+
+def _room(bar) -> float:
+    """How many characters a bar's line has left beside its own numbers, which may grow by some, and a short bar."""
+    state = bar.format_dict
+    if bar.disable or not state.get('ncols'):
+        return float('inf')
+    growth, shorter = 6, 5  # than the bar of ten that tqdm draws where no width is known
+    return state['ncols'] - len(bar.format_meter(**state | {'ncols': None, 'postfix': None})) - growth + shorter
+
+
+def _fitting(items: list[str], room: float) -> str:
+    """Those of the items that fit beside each other, the first ones first."""
+    text = ''
+    for item in items:
+        if len(text) + len(item) + 2 <= room:
+            text += f', {item}' if text else item
+    return text

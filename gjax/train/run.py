@@ -47,8 +47,6 @@ def _check_ranges(config, mesh) -> None:
         raise RunError(f'data.channels is {config.data.channels}; allowed: 0, 1, 3')
     if not 0 <= config.data.validation < 1:
         raise RunError(f'data.validation is {config.data.validation}; allowed: 0 <= share < 1')
-    if not -(2**63) <= config.seed < 2**63:
-        raise RunError(f'seed is {config.seed}; allowed: integers of 64 bits')
     for key in ('sources', 'unseen'):
         if not all(isinstance(name, str) and name for name in config.data[key]):
             raise RunError(f'data.{key} is {config.data[key]!r}; allowed: a tuple of names of sets')
@@ -227,10 +225,11 @@ class Run:
         state = self.once('init', lambda: compiled(self.method.init, self.mesh))(self.init_rng, self._example)
         if not (path := self.config.net.get('weights', '')):
             return state
+        weights = read_weights(Path(path))
         try:
-            return from_arrays(to_arrays(self.method.with_weights(state, read_weights(Path(path)))), state)
+            return from_arrays(to_arrays(self.method.with_weights(state, weights)), state)
         except ValueError as error:
-            raise RunError(f'net.weights is {path!r}: {error}') from error
+            raise RunError(f'net.weights is {path!r}, with {", ".join(sorted(weights)[:3])}, ...: {error}') from error
 
     def template(self):
         """A state like `init`'s, compiled without optimisation so that it is ready seconds sooner on a CPU.

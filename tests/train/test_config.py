@@ -1,8 +1,13 @@
 """Configs: arguments, overrides in the right type, and the one line for every mistake."""
 
+import json
+
+import numpy as np
 import pytest
 
 from gjax.train import config as configs
+from gjax.train.errors import RunError
+from gjax.train.loop import train_and_evaluate
 
 FILE = 'iaat/digits.py'
 
@@ -69,6 +74,8 @@ def test_json_round_trip():
         (FILE, {'train.total_steps': '1e999'}, 'config.train.total_steps is .*; allowed: finite numbers'),
         (FILE, {'net.name': 'vgg'}, "net.name is 'vgg'; allowed: small_cnn"),
         (FILE, {'net.name': 'wide_resnet', 'net.hidden': '8'}, 'no config.net.hidden'),
+        (FILE, {'seed': '-1'}, 'config.seed is -1; allowed: 0..4294967295'),
+        (FILE, {'seed': str(2**32)}, 'config.seed is 4294967296; allowed: 0..4294967295'),
         (FILE, {'net': 'x'}, 'config.net is a section; set one of its keys'),
     ],
 )
@@ -82,3 +89,45 @@ def test_a_config_file_that_fails_is_one_line(tmp_path):
     (tmp_path / 'broken.py').write_text('x = 1 / 0\n')
     with pytest.raises(configs.ConfigError, match=r'broken\.py does not run: ZeroDivisionError: division by zero'):
         configs.load(str(tmp_path / 'broken.py'))
+
+
+def test_the_largest_seed_is_taken_and_a_larger_one_begins_no_run(tmp_path):
+    config = configs.load(FILE, {'seed': str(2**32 - 1)})
+    configs.override(config, {'seed': 2**32})
+    with pytest.raises(RunError, match=r'config\.seed is 4294967296'):
+        train_and_evaluate(config, tmp_path / 'run')
+    assert not (tmp_path / 'run').exists()
+
+
+def test_paths_mean_the_same_from_every_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('HOME', '/home/somebody')
+    sets = {'data.name': 'npz:a/../b.npz', 'data.target': 'folder:~/set', 'data.unseen': "('folder:c', 'digits')"}
+    config = configs.load('generate_to_adapt/digits.py:dann', sets)
+    assert config.data.name == f'npz:{tmp_path}/b.npz'
+    assert config.data.target == 'folder:/home/somebody/set'
+    assert config.data.unseen == (f'folder:{tmp_path}/c', 'digits')
+    assert configs.load(
+        'lottery_tickets/digits.py:gan', {'evaluation.extractor': 'inception:w.npz'}
+    ).evaluation.extractor == (f'inception:{tmp_path}/w.npz')
+    older = json.loads(configs.to_json(config))  # which kept paths as they were typed
+    older['data']['name'] = 'npz:b.npz'
+    assert configs.from_json(json.dumps(older)).data.name == config.data.name
+
+
+def test_numpy_scalars_of_a_config_file_are_numbers(tmp_path):
+    (tmp_path / 'mine.py').write_text(
+        'import numpy as np\n'
+        'from gjax.train import config as configs\n'
+        'def get_config():\n'
+        "    config = configs.copy(configs.load('iaat/digits.py')).unlock()\n"
+        '    config.optimizer.learning_rate = np.float64(0.25)\n'
+        '    config.evaluation.curve = (np.float32(0.5), np.float64(0.75))\n'
+        '    return config\n'
+    )
+    config = configs.load(str(tmp_path / 'mine.py'), {'evaluation.eps': np.float64(0.125), 'net.hidden': np.int64(3)})
+    stored = json.loads(configs.to_json(config))
+    assert stored['optimizer']['learning_rate'] == 0.25
+    assert stored['evaluation']['curve'] == [0.5, 0.75]
+    assert (stored['evaluation']['eps'], stored['net']['hidden']) == (0.125, 3)
+    assert configs.from_json(configs.to_json(config)).to_dict() == config.to_dict()

@@ -7,12 +7,21 @@ from pathlib import Path
 
 import jax
 
+from gjax.train.errors import RunError
+
 
 def cache_dir() -> Path:
-    """GJAX_CACHE, or gjax in the user's cache folder."""
+    """GJAX_CACHE, or gjax in the user's cache folder.
+
+    Raises:
+      RunError: neither is set, and the user has no home folder.
+    """
     if os.environ.get('GJAX_CACHE'):
         return Path(os.environ['GJAX_CACHE'])
-    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'gjax'
+    try:
+        return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'gjax'
+    except RuntimeError:
+        raise RunError('this user has no home folder, and GJAX_CACHE is not set; set it to a folder') from None
 
 
 def _processor() -> str:
@@ -35,7 +44,7 @@ def keep_compiled() -> None:
     try:
         folder = cache_dir() / 'compiled' / _processor()
         folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # or there is no home
+    except (OSError, RunError):  # or there is no home
         return
     if os.access(folder, os.W_OK):
         jax.config.update('jax_compilation_cache_dir', str(folder))

@@ -304,8 +304,8 @@ class Checkpointer:
                 continue
             if fault == _OTHER:
                 raise RunError(
-                    f'checkpoint {step} in {self._directory} is whole and of another run: {reason}; use another --workdir, or '
-                    'the config and the data of that run'
+                    f'checkpoint {step} in {self._directory} is whole and of another run: {reason}; use another '
+                    '--workdir, or the config and the data of that run'
                 )
             if fault == _DAMAGED:
                 warnings.warn(f'checkpoint {step} is damaged and not used: {reason}', stacklevel=2)

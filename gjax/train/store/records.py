@@ -123,11 +123,30 @@ def _commit() -> str | None:
     try:
         root = Path(gjax.__file__).parent.parent
         command = ['git', '-C', str(root), 'describe', '--always', '--dirty', '--abbrev=12']
+        if not (root / '.git').exists():
+            return None
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-        inside = (root / '.git').exists()
+    except FileNotFoundError:
+        return _read_commit(root / '.git')
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip() if inside and done.returncode == 0 else None
+    return done.stdout.strip() if done.returncode == 0 else _read_commit(root / '.git')
+
+
+def _read_commit(folder: Path) -> str | None:
+    """The commit in a .git folder, marked '-unchecked', where git itself will not look (it is missing, or the checkout is
+    another user's, whose hooks it would run).
+    """
+    try:
+        head = (folder / 'HEAD').read_text().strip()
+        if head.startswith('ref: '):
+            name = head.removeprefix('ref: ')
+            loose, packed = folder / name, folder / 'packed-refs'
+            lines = [loose.read_text()] if loose.is_file() else [x for x in packed.read_text().splitlines() if name in x]
+            head = lines[0].split()[0]
+    except (OSError, ValueError, IndexError):
+        return None
+    return f'{head[:12]}-unchecked' if head.isalnum() else None
 
 
 def provenance(parent: str = '') -> dict:

@@ -69,7 +69,7 @@ def check_same_data(fingerprints: dict, workdir: Path, *, accept: bool = False) 
 
 
 def record_data(fingerprints: dict, workdir: Path) -> None:
-    """Writes the fingerprints of a run's sets, in process 0; those of changed data that were accepted replace the old ones."""
+    """Writes the fingerprints of a run's sets, in process 0; those of data that was accepted replace the old ones."""
     if processes.is_main() and fingerprints:
         files.write_json(Path(workdir) / DATA_FILE, {'sets': fingerprints})
 

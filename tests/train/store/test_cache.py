@@ -1,12 +1,16 @@
 """Programs that XLA has compiled are kept in the user's cache folder."""
 
 import os
+import pwd
 import subprocess
 import sys
 
 import jax
 import pytest
 
+from gjax.data.dataset import DataError
+from gjax.data.sources import tfds_directory
+from gjax.train.errors import RunError
 from gjax.train.store import cache
 
 CODE = """
@@ -37,7 +41,7 @@ def test_another_folder_or_none(tmp_path, elsewhere):
     assert not elsewhere or list(own.glob('*-cache'))
 
 
-@pytest.mark.parametrize('error', [RuntimeError('no home'), PermissionError('read only')])
+@pytest.mark.parametrize('error', [RunError('no home'), PermissionError('read only')])
 def test_without_a_folder_nothing_is_kept(monkeypatch, error):
     def nowhere():
         raise error
@@ -47,3 +51,17 @@ def test_without_a_folder_nothing_is_kept(monkeypatch, error):
     before = jax.config.jax_compilation_cache_dir
     cache.keep_compiled()
     assert jax.config.jax_compilation_cache_dir == before
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch):
+    def unknown(uid):
+        raise KeyError(uid)
+
+    for name in ('HOME', 'GJAX_CACHE', 'XDG_CACHE_HOME', 'TFDS_DATA_DIR', 'JAX_COMPILATION_CACHE_DIR'):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, 'getpwuid', unknown)
+    with pytest.raises(RunError, match='no home folder, and GJAX_CACHE is not set'):
+        cache.cache_dir()
+    with pytest.raises(DataError, match=r'no home folder for ~/tensorflow_datasets; set data\.dir or TFDS_DATA_DIR'):
+        tfds_directory(None)
+    cache.keep_compiled()

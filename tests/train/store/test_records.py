@@ -1,10 +1,12 @@
 """The log of a run, without doubles, and TensorBoard events that a reader of others understands."""
 
 import json
+import subprocess
 
 import numpy as np
 import pytest
 
+from gjax.train.store import records
 from gjax.train.store.records import RunLog, read_metrics
 
 
@@ -77,3 +79,25 @@ def test_tensorboard_keeps_order_when_the_clock_stands_or_goes_back(tmp_path, mo
     assert len(list((tmp_path / 'tensorboard').iterdir())) == 3
     expected = {step: (100.0 if step < 6 else 600.0 if step < 10 else 1000.0) + step for step in range(1, 15)}
     assert _scalars(tmp_path / 'tensorboard')['loss'] == expected
+
+
+@pytest.mark.parametrize('packed', [False, True])
+def test_the_commit_of_a_checkout_that_git_will_not_look_at(tmp_path, monkeypatch, packed):
+    def git(*words):
+        identity = ['-c', 'user.name=x', '-c', 'user.email=x@y']
+        return subprocess.run(['git', '-C', tmp_path, *identity, *words], check=True, capture_output=True, text=True).stdout
+
+    git('init', '-q')
+    git('commit', '-q', '--allow-empty', '-m', 'first')
+    if packed:
+        git('pack-refs', '--all')
+    (tmp_path / 'gjax').mkdir()
+    monkeypatch.setattr(records.gjax, '__file__', str(tmp_path / 'gjax/__init__.py'))
+    commit = git('rev-parse', 'HEAD').strip()[:12]
+    assert records._commit() == commit
+
+    def refuses(command, **options):
+        return subprocess.CompletedProcess(command, 128, '', 'fatal: detected dubious ownership in repository')
+
+    monkeypatch.setattr(records.subprocess, 'run', refuses)
+    assert records._commit() == f'{commit}-unchecked'

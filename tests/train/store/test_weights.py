@@ -116,6 +116,24 @@ def _torch_resnet_shapes(torch):
         torch.randn = original
 
 
+@pytest.mark.parametrize('prefix', ['module.', 'model.', 'backbone.', 'module.model.backbone.', '_orig_mod.module.'])
+def test_prefixes_of_trainers_are_taken_off(tmp_path, prefix):
+    np.savez(tmp_path / 'w.npz', **{f'{prefix}conv1.weight': np.ones(3), 'fc.bias': np.zeros(2)})
+    found = read_weights(tmp_path / 'w.npz')
+    assert found.keys() == {'conv1.weight', 'fc.bias'}
+    np.testing.assert_array_equal(found['conv1.weight'], np.ones(3))
+    np.savez(tmp_path / 'w.npz', **{f'{prefix}fc.bias': np.ones(3), 'fc.bias': np.zeros(2)})
+    with pytest.raises(RunError, match=f"has both '{prefix}fc.bias' and 'fc.bias'; allowed: a file with one of them"):
+        read_weights(tmp_path / 'w.npz')
+
+
+@pytest.mark.parametrize('wrapper', ['state_dict', 'model_state_dict', 'model'])
+def test_checkpoints_of_trainers(tmp_path, wrapper):
+    torch = pytest.importorskip('torch')
+    torch.save({'epoch': 1, wrapper: {'module.fc.bias': torch.ones(3)}}, tmp_path / 'w.pt')
+    assert read_weights(tmp_path / 'w.pt').keys() == {'fc.bias'}
+
+
 def test_files_that_are_no_weights(tmp_path):
     for name, content, message in (
         ('a.bin', b'', 'allowed: a file .safetensors, .pth, .pt, .npz'),
@@ -163,5 +181,7 @@ def test_a_run_begins_with_weights_from_a_file(tmp_path):
     for tree in (state.params['embedding'], state.memory['ema']['embedding']):
         for found, expected in zip(jax.tree.leaves(tree), jax.tree.leaves(variables['params']), strict=True):
             np.testing.assert_array_equal(found, expected)
-    with pytest.raises(RunError, match=r"net.weights is '.*w.npz': these are not the weights of this ResNet: .* expected"):
+    with pytest.raises(
+        RunError, match=r"net.weights is '.*w.npz', with bn1.bias, .*: these are not the weights of this ResNet: .* expected"
+    ):
         Run(configs.load(spec, overrides | {'net.width': 16})).init()
