@@ -13,10 +13,12 @@ class Findings(NamedTuple):
     begin with 'validation_' are logged apart from those of the test split.
     arrays: {file: {name: array}} for figures. They become FILE.npz in the run directory or, at a log point,
     FILE/STEP.npz.
+    protocols: {metric: how it was measured}; the engine fills it in by `Evaluator.protocol_of`.
     """
 
     metrics: dict[str, Any]
     arrays: dict[str, dict[str, Any]] = {}  # noqa: RUF012  a NamedTuple's default, never changed
+    protocols: dict[str, str] = {}  # noqa: RUF012
 
 
 class Evaluator:
@@ -25,10 +27,16 @@ class Evaluator:
     when: when it is asked: at log points ('log', every train.eval_every_*), after the last step ('end'), or both.
     protocol: what makes its numbers comparable with those of another run (attack, radius, extractor, samples); '' where the
     names of the metrics say it all. It may depend on what `prepare` found.
+    concerns: parts of the names of those metrics that depend on the protocol; empty if all do.
     """
 
     when: ClassVar[frozenset] = BOTH
     protocol: str = ''
+    concerns: tuple[str, ...] = ()
+
+    def protocol_of(self, metric: str) -> str:
+        """How a metric of this evaluator was measured: two numbers of one name compare only if this is the same."""
+        return self.protocol if not self.concerns or any(part in metric for part in self.concerns) else ''
 
     def prepare(self, look) -> None:
         """Opens what it needs beside the run's own data. Called once before the first step, without a state.

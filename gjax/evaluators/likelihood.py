@@ -153,7 +153,8 @@ def final_bits(density: Density, test: LikelihoodEvaluation) -> Means:
                 add(f'{kind}_adds{suffix}', f'{kind}_adds', i, counted=False)
         return concluded
 
-    return Means(function, when=END, conclude=conclude, splits=('test',), protocol=test.protocol())
+    concerns = ('attacked', 'noise')
+    return Means(function, when=END, conclude=conclude, splits=('test',), protocol=test.protocol(), concerns=concerns)
 
 
 class Foreign(Evaluator):

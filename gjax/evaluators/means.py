@@ -21,6 +21,7 @@ class Means(Evaluator):
         sets: tuple[str, ...] | None = None,
         splits: tuple[str, ...] = ('validation', 'test'),
         protocol: str = '',
+        concerns: tuple[str, ...] = (),
     ):
         """
         Args:
@@ -31,9 +32,10 @@ class Means(Evaluator):
           sets: which sets; default all that the run trains on, the target and the unseen ones.
           splits: of those, the ones that a set has.
           protocol: how the numbers were measured.
+          concerns: parts of the names of the metrics of which it says that; default all.
         """
         self.function, self.conclude, self.across, self.when = function, conclude or dict, across, when
-        self.sets, self.splits, self.protocol = sets, splits, protocol
+        self.sets, self.splits, self.protocol, self.concerns = sets, splits, protocol, concerns
 
     def __call__(self, state, look):
         found = {}

@@ -138,5 +138,12 @@ def robust_accuracy(logits: Callable, test: RobustEvaluation) -> tuple[Means, Me
 
     return (
         Means(quick, when=LOG),
-        Means(final, when=END, conclude=partial(curve_by_radius, test), splits=('test',), protocol=test.protocol()),
+        Means(
+            final,
+            when=END,
+            conclude=partial(curve_by_radius, test),
+            splits=('test',),
+            protocol=test.protocol(),
+            concerns=('robust_accuracy', 'accuracy_at_'),
+        ),
     )

@@ -32,6 +32,7 @@ class Samples(Evaluator):
     """
 
     when = END
+    concerns = ('frechet_distance', 'inception_score')
 
     def __init__(
         self,

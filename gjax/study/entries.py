@@ -31,6 +31,7 @@ class Entry:
     devices: tuple[str, ...] = ()
     protocol: str = ''  # how the metrics were measured, parts joined by '; '
     metrics: dict[str, float] = dataclasses.field(default_factory=dict)  # until a run is finished: those logged last
+    protocols: dict[str, str] = dataclasses.field(default_factory=dict)  # of single metrics, see `protocols_of`
     lines: tuple[dict, ...] = ()  # of metrics.jsonl
 
     @property
@@ -126,11 +127,40 @@ def _results(path: Path) -> dict:
     results = _read(path)
     _check(_is_count(results.get('step')) and isinstance(results.get('metrics'), dict))
     _check(isinstance(results.get('protocol', ''), str))
+    _check(isinstance(results.get('protocols', {}), dict))
+    _check(all(isinstance(text, str) for text in results.get('protocols', {}).values()))
     return {
         'step': results['step'],
         'metrics': _numbers(results['metrics']),
         'protocol': results.get('protocol', ''),
+        'protocols': protocols_of(results),
     }
+
+
+# Which part of 'protocol', by its beginning or end, says how a metric was measured: for results.json of older versions of
+# gjax, which had no 'protocols'. Metrics by a part of their name.
+_OLDER = (
+    (('frechet_distance', 'inception_score'), lambda part: part.endswith(' samples'), 'an unknown extractor'),
+    (('robust_accuracy', 'accuracy_at_'), lambda part: part.startswith('worst case'), ''),
+    (('attacked_bits', 'attacked_adds', 'noise_'), lambda part: part.startswith('likelihood attack'), ''),
+    (('ood_',), lambda part: part.startswith('other sets'), ''),
+    (('domain_accuracy', 'proxy_a_distance'), lambda part: part.startswith('domains told apart'), ''),
+)
+
+
+def protocols_of(results: dict) -> dict[str, str]:
+    """{metric: how it was measured} of a results.json, as far as it says; numbers of one metric compare only if that is the
+    same.
+    """
+    if 'protocols' in results:
+        return results['protocols']
+    found, parts = {}, results.get('protocol', '').split('; ')
+    for metric in results['metrics']:
+        for names, belongs, otherwise in _OLDER:
+            if any(name in metric for name in names):
+                found[metric] = '; '.join(part for part in parts if belongs(part)) or otherwise
+                break
+    return {metric: text for metric, text in found.items() if text}
 
 
 def read_run(directory: Path) -> Entry:

@@ -1,8 +1,10 @@
 """`gjax report`: any runs side by side, whatever their method and however far they are, in one table with figures."""
 
 import collections
+import itertools
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,8 +14,6 @@ from gjax.study.tables import escape, markdown, printable
 from gjax.train.errors import RunError
 from gjax.train.store import files
 
-# Metrics that compare only under one extractor and one number of samples, 'EXTRACTOR DIGEST, N samples' in a protocol.
-DISTANCES = ('frechet_distance', 'reconstruction_frechet_distance', 'inception_score')
 # Metrics that trade off, drawn one across the other wherever some runs have both: file -> (across, up).
 FRONTIERS = {'frontier.png': ('robust_accuracy', 'clean_accuracy')}
 
@@ -24,33 +24,41 @@ def _used(runs: list[Entry]) -> tuple[list[Entry], str]:
     return (complete, '') if complete else ([run for run in runs if not run.damaged], '*')
 
 
-def check_protocols(runs) -> tuple[list[str], list[str]]:
-    """How runs measured their distances: where that is in more than one way, the distances do not compare.
+class Column(NamedTuple):
+    """A column of the table: one metric as one protocol measures it."""
 
-    Args:
-      runs: (protocol, metrics) of each run, as in results.json; of a chain the protocols of all stages, joined by '; '.
+    metric: str
+    protocol: str  # '' where runs state none
+    mark: str = ''  # 'a', 'b', ... where the metric has several columns
 
-    Returns:
-      The extractors and numbers of samples that the runs with distances name, and the names of those distances, sorted.
-    """
-    found, dependent = set(), set()
-    for protocol, metrics in runs:
-        if own := {name for name in metrics if name.split('/')[-1] in DISTANCES}:
-            measured = {part for part in protocol.split('; ') if part.endswith(' samples')}
-            found |= measured or {'an unknown extractor'}
-            dependent |= own
-    return sorted(found), sorted(dependent)
+    @property
+    def title(self) -> str:
+        return f'{self.metric} [{self.mark}]' if self.mark else self.metric
+
+    def values(self, runs: list[Entry]) -> list[float]:
+        """Of the runs that measured it so."""
+        return [r.metrics[self.metric] for r in runs if self._has(r)]
+
+    def _has(self, run: Entry) -> bool:
+        return self.metric in run.metrics and run.protocols.get(self.metric, '') == self.protocol
 
 
-def choose_columns(groups: dict[str, list[Entry]], metrics=()) -> tuple[list[str], list[str]]:
-    """The metrics to show and those left out.
+def columns_of(metric: str, runs: list[Entry]) -> list[Column]:
+    """The columns of a metric: one for each protocol by which some run measured it, in the order of the runs."""
+    protocols = list(dict.fromkeys(run.protocols.get(metric, '') for run in runs if metric in run.metrics))
+    marks = [''] if len(protocols) == 1 else itertools.count(1)
+    return [Column(metric, protocol, str(mark)) for protocol, mark in zip(protocols, marks, strict=False)]
+
+
+def choose_columns(groups: dict[str, list[Entry]], metrics=()) -> tuple[list[Column], list[str]]:
+    """The columns to show and the metrics left out. Numbers of different protocols never share a column.
 
     Args:
       groups: runs by group.
       metrics: names; default the ten that most groups have, without families of more than three that differ in a number.
 
     Raises:
-      RunError: no run has a metric of that name, or runs measured it by different extractors or numbers of samples.
+      RunError: no run has a metric of that name.
     """
     used = [run for runs in groups.values() for run in _used(runs)[0]]
     counts = collections.Counter(m for runs in groups.values() for m in {m for r in _used(runs)[0] for m in r.metrics})
@@ -58,20 +66,23 @@ def choose_columns(groups: dict[str, list[Entry]], metrics=()) -> tuple[list[str
     for metric in metrics:
         if metric not in counts:
             raise RunError(f'there is no metric {printable(metric)!r}; known: {_listed(known, printable) or "none"}')
-    protocols, measured = check_protocols([(run.protocol, run.metrics) for run in used])
-    for metric in measured if len(protocols) > 1 else ():
-        if metric in metrics:
-            raise RunError(
-                f'{printable(metric)} does not compare: it was measured as {_listed(protocols, printable, 4)}; '
-                'allowed: runs of one extractor and one number of samples'
-            )
-        known.remove(metric)
-    if metrics:
-        return list(dict.fromkeys(metrics)), []
-    family = {metric: re.sub(r'[0-9]+(\.[0-9]+)?', '#', metric) for metric in known}
-    sizes = collections.Counter(family.values())
-    columns = [metric for metric in known if sizes[family[metric]] <= 3][:10]
-    return columns, [metric for metric in sorted(counts) if metric not in columns]
+    shown = list(dict.fromkeys(metrics))
+    if not shown:
+        family = {metric: re.sub(r'[0-9]+(\.[0-9]+)?', '#', metric) for metric in known}
+        sizes = collections.Counter(family.values())
+        shown = [metric for metric in known if sizes[family[metric]] <= 3][:10]
+    left_out = [] if metrics else [metric for metric in sorted(counts) if metric not in shown]
+    return [column for metric in shown for column in columns_of(metric, used)], left_out
+
+
+def _legend(columns: list[Column]) -> str:
+    """Markdown: how the numbers of the columns were measured."""
+    lines = []
+    for column in columns:
+        if column.mark or column.protocol:
+            text = column.protocol or 'the run does not say; while a run trains, the quick evaluation'
+            lines.append(f'- {escape(column.title)}: {escape(text, 400)}\n')
+    return '\n' + ''.join(lines) if lines else ''
 
 
 def _listed(names: list[str], show, limit: int = 30) -> str:
@@ -112,17 +123,17 @@ def _devices(runs: list[Entry]) -> str:
     return _listed(list(dict.fromkeys(f'{n} x {escape(device)}' for counts in each for device, n in counts)), str, 4)
 
 
-def comparison_table(groups: dict[str, list[Entry]], columns: list[str]) -> str:
+def comparison_table(groups: dict[str, list[Entry]], columns: list[Column]) -> str:
     """Markdown: a row a group, with its seeds, status, metrics and what it cost.
 
     Means are over the complete runs; where there is none, over what the others logged last, marked with *.
     """
-    percent = {column: column.endswith('accuracy') for column in columns}
-    titles = [escape(column) + (' (%)' if percent[column] else '') for column in columns]
+    percent = {column: column.metric.endswith('accuracy') for column in columns}
+    titles = [escape(column.title) + (' (%)' if percent[column] else '') for column in columns]
     lines = [['run', 'seeds', 'status', *titles, 'steps', *COSTS.values(), 'devices']]
     for name, runs in groups.items():
         used, mark = _used(runs)
-        cells = [_cell([r.metrics[c] for r in used if c in r.metrics], percent[c]) for c in columns]
+        cells = [_cell(c.values(used), percent[c]) for c in columns]
         costs = [_cell([getattr(r, key) for r in used if getattr(r, key) is not None]) for key in COSTS]
         steps = sorted({run.step for run in used})
         steps = ' to '.join(map(str, dict.fromkeys(steps[:1] + steps[-1:])))
@@ -131,13 +142,14 @@ def comparison_table(groups: dict[str, list[Entry]], columns: list[str]) -> str:
     return markdown(lines)
 
 
-def _figures(groups: dict[str, list[Entry]], columns: list[str]) -> dict:
+def _figures(groups: dict[str, list[Entry]], columns: list[Column]) -> dict:
     """{file: Figure}, without those that would show nothing."""
     used = {name: _used(runs) for name, runs in groups.items()}
     used = {name + (' *' if mark else ''): runs for name, (runs, mark) in used.items()}
     logs = {name: [run.lines for run in runs] for name, runs in used.items()}
     tests = set(plots.logged(logs, 'test/'))
-    names, players = [c for c in columns if c in tests][:6], plots.logged(logs, 'loss/')[:6]
+    names = list(dict.fromkeys(c.metric for c in columns if c.metric in tests))[:6]
+    players = plots.logged(logs, 'loss/')[:6]
     return {
         'training_curves.png': plots.training_curves(logs, names) if names else None,
         'losses.png': plots.losses(logs, players) if players else None,
@@ -146,7 +158,10 @@ def _figures(groups: dict[str, list[Entry]], columns: list[str]) -> dict:
 
 
 def _frontier(used: dict[str, list[Entry]], across: str, up: str):
-    """The figure of two metrics that trade off; None if no run has both."""
+    """The figure of two metrics that trade off; None if no run has both, or if their protocols do not compare."""
+    every = [run for runs in used.values() for run in runs if across in run.metrics and up in run.metrics]
+    if any(len({run.protocols.get(metric, '') for run in every}) > 1 for metric in (across, up)):
+        return None
     points = {
         name: [{'metrics': r.metrics} for r in runs if all(plots.drawable(r.metrics.get(m)) for m in (across, up))]
         for name, runs in used.items()
@@ -182,9 +197,14 @@ def report(folders, out: str | Path, metrics=()) -> str:
     text = comparison_table(groups, columns)
     if '\\*' in text:
         text += '\n\\* No run is complete: the test metrics that were logged last.\n'
+    text += _legend(columns)
     if left_out:
         text += f'\nLeft out: {_listed(left_out, escape)}; `--metrics` shows them.\n'
     summary = {name: {str(run.directory): _summary(run) for run in runs} for name, runs in groups.items()}
+    described = {
+        'columns': [column.title for column in columns],
+        'protocols': {column.title: column.protocol for column in columns if column.protocol},
+    }
     out = Path(out)
     try:
         (out / 'figures').mkdir(parents=True, exist_ok=True)
@@ -194,7 +214,7 @@ def report(folders, out: str | Path, metrics=()) -> str:
             if figure:
                 plots.save(figure, out / 'figures' / file)
                 drawn.append(file)
-        files.write_json(out / 'report.json', {'columns': columns, 'left_out': left_out, 'groups': summary})
+        files.write_json(out / 'report.json', {**described, 'left_out': left_out, 'groups': summary})
         files.write_text(out / 'report.md', text + ''.join(f'\n![{f}](figures/{f})\n' for f in drawn))
     except OSError as error:
         raise RunError(f'--out is {str(out)!r}, which cannot be written: {error.strerror}') from error

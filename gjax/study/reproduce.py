@@ -8,9 +8,9 @@ from pathlib import Path
 
 import gjax
 from gjax.study.claims import Study
+from gjax.study.entries import protocols_of
 from gjax.study.jobs import Job, run_jobs
 from gjax.study.plots import save as save_figure
-from gjax.study.report import check_protocols
 from gjax.study.tables import PAPERS, around, paper_row, study_tables, update_between, update_paper_row
 from gjax.train import config as configs
 from gjax.train.errors import RunError
@@ -70,14 +70,24 @@ def _stored(workdir: Path) -> dict:
         return {}
 
 
+def _check_protocols(row: str, seeds: dict[int, dict]) -> None:
+    """RunError unless every metric of a row was measured in one way for all seeds."""
+    measured: dict[str, dict] = {}
+    for own in seeds.values():
+        protocols = protocols_of(own)
+        for metric in own['metrics']:
+            measured.setdefault(metric, {})[protocols.get(metric, 'the run does not say')] = None
+    for metric, found in measured.items():
+        if len(found) > 1:
+            raise RunError(f'{metric} of {row} does not compare: it was measured as {" | ".join(list(found)[:4])}')
+
+
 def _conclude(study: Study, scale: str, directories, workdir: Path) -> dict:
     """What study.json says: the metrics of all runs, the claims judged, the figures drawn."""
     results = collect(directories)
     metrics = {row: {seed: own['metrics'] for seed, own in seeds.items()} for row, seeds in results.items()}
     for row, seeds in results.items():
-        protocols, _ = check_protocols([(own.get('protocol', ''), own['metrics']) for own in seeds.values()])
-        if len(protocols) > 1:
-            raise RunError(f'the distances of {row} do not compare: they were measured as {", ".join(protocols[:4])}')
+        _check_protocols(row, seeds)
     for row, by_seed in study.derive(directories).items():
         for seed, values in by_seed.items():
             own = metrics.setdefault(row, {})

@@ -22,9 +22,9 @@ def printable(text: str, limit: int = 80) -> str:
     return text if len(text) <= limit else f'{text[: limit // 2]}…{text[1 - limit + limit // 2 :]}'
 
 
-def escape(text: str) -> str:
-    """A name from anywhere as the text of one cell of a markdown table: nothing in it is markup, a link or a new line."""
-    return _MARKUP.sub(r'\\\g<0>', html.escape(printable(text), quote=False))
+def escape(text: str, limit: int = 80) -> str:
+    """A text from anywhere, cut to the limit, as one cell of a markdown table: nothing in it is markup or a new line."""
+    return _MARKUP.sub(r'\\\g<0>', html.escape(printable(text, limit), quote=False))
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:

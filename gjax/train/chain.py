@@ -96,12 +96,15 @@ class Chain:
             raise RunError(f'{parent} holds no checkpoint any more; move it away to train it again')
         return restored[0]
 
-    def summary(self, workdir: Path) -> tuple[dict, str]:
-        """What results.json says of all stages: their metrics as 'STAGE/METRIC', and every protocol once."""
+    def summary(self, workdir: Path) -> tuple[dict, str, dict]:
+        """What results.json says of all stages: metrics as 'STAGE/METRIC', every protocol once, those of single metrics."""
         found = {name: read_results(workdir / name) for name in self.stages}
-        metrics = {f'{stage}/{name}': v for stage, results in found.items() for name, v in results['metrics'].items()}
+
+        def joined(key):
+            return {f'{stage}/{name}': v for stage, results in found.items() for name, v in results.get(key, {}).items()}
+
         parts = [part for results in found.values() for part in results.get('protocol', '').split('; ') if part]
-        return metrics, '; '.join(dict.fromkeys(parts))
+        return joined('metrics'), '; '.join(dict.fromkeys(parts)), joined('protocols')
 
 
 def stage_key(stage: Stage) -> int:

@@ -221,9 +221,9 @@ def _train_and_evaluate(run: Run, chain: Chain, config, workdir: Path, checkpoin
             if run.eval_every and (step % run.eval_every == 0 or last):
                 begun = time.monotonic()
                 look = run.look(state, 'log')
-                found, arrays = run.findings(look)
-                log.write(step, **shared, **{_logged(name): value for name, value in found.items()})
-                for file, own in arrays.items():
+                found = run.findings(look)
+                log.write(step, **shared, **{_logged(name): value for name, value in found.metrics.items()})
+                for file, own in found.arrays.items():
                     _keep_arrays(workdir / file / f'{step:08d}.npz', own)
                 evaluated += time.monotonic() - begun
             stopped = signals.agree() and resting
@@ -265,10 +265,10 @@ def _concluded(run: Run, config, step: int, look: Look, workdir: Path, *, keep: 
     """The content of results.json from what the evaluators find at the end; keep: their arrays are stored too."""
     look.when = 'end'
     look.log = read_metrics(workdir / 'metrics.jsonl') if processes.is_main() else []
-    metrics, arrays = run.findings(look)
-    for file, own in arrays.items() if keep else ():
+    found = run.findings(look)
+    for file, own in found.arrays.items() if keep else ():
         _keep_arrays(workdir / f'{file}.npz', own)
-    return _content(config, step, metrics, run.protocol)
+    return _content(config, step, found.metrics, run.protocol, found.protocols)
 
 
 def _keep_arrays(path: Path, arrays: dict) -> None:
@@ -292,8 +292,8 @@ def _earlier(workdir: Path) -> dict[str, float]:
     return {k: v for k, v in numbers.items() if isinstance(v, int | float) and 0 <= v < float('inf')}
 
 
-def _content(config, step: int, metrics: dict, protocol: str) -> dict:
-    """The content of results.json."""
+def _content(config, step: int, metrics: dict, protocol: str, protocols: dict) -> dict:
+    """The content of results.json; protocols: of single metrics, what makes them comparable with those of other runs."""
     return {
         'experiment': config.experiment,
         'method': config.method.name,
@@ -301,6 +301,7 @@ def _content(config, step: int, metrics: dict, protocol: str) -> dict:
         'step': step,
         'selection': 'last step',
         'protocol': protocol,
+        'protocols': protocols,
         'metrics': metrics,
     }
 

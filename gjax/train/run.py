@@ -11,6 +11,7 @@ import numpy as np
 
 from gjax import data, methods
 from gjax.data.fingerprint import fingerprint
+from gjax.evaluators.base import Findings
 from gjax.train import config as configs
 from gjax.train import feeds
 from gjax.train.devices import check_divisible, compiled, data_mesh, device_memory, replicated
@@ -347,23 +348,24 @@ class Run:
         """The engine's eyes on a state."""
         return Look(self, state, when=when, log=log)
 
-    def findings(self, look: Look) -> tuple[dict, dict]:
-        """(metrics, arrays by file) of all evaluators that are asked at `look.when`."""
+    def findings(self, look: Look) -> Findings:
+        """The metrics, arrays by file and protocols by metric of all evaluators that are asked at `look.when`."""
         self.prepare_evaluators()
-        metrics, arrays = {}, {}
+        metrics, arrays, protocols = {}, {}, {}
         for evaluator in self.evaluators:
             if look.when in evaluator.when:
                 found = evaluator(look.state, look)
                 metrics |= found.metrics
+                protocols |= {name: evaluator.protocol_of(name) for name in found.metrics}
                 for file, own in found.arrays.items():
                     arrays[file] = arrays.get(file, {}) | own
         if look.when == 'end':
             metrics = {name: float(value) for name, value in metrics.items() if np.ndim(value) == 0}
-        return metrics, arrays
+        return Findings(metrics, arrays, {name: protocols[name] for name in metrics if protocols[name]})
 
     def measure(self, state, when: str = 'log') -> dict:
         """The metrics of all evaluators of a state."""
-        return self.findings(self.look(state, when))[0]
+        return self.findings(self.look(state, when)).metrics
 
     @property
     def protocol(self) -> str:

@@ -157,27 +157,57 @@ def test_default_columns_leave_out_curves_and_the_rarest(tmp_path):
     assert (tmp_path / 'out' / 'report.md').read_text() == before
 
 
-def test_distances_of_different_protocols_are_not_put_side_by_side(tmp_path):
-    names = {'a': 'last step, test split; first abc, 100 samples', 'b': 'first abc, 200 samples; another part'}
-    for name, protocol in names.items():
-        metrics = {'loss': 1.0, 'frechet_distance': 3.0}
-        folder = _run(tmp_path / 'runs' / name, {'method': {'name': name}}, metrics)
-        (folder / 'results.json').write_text(json.dumps({'step': 1, 'metrics': metrics, 'protocol': protocol}))
-    text = report([tmp_path / 'runs'], tmp_path / 'out')
-    assert 'Left out: frechet_distance' in text
-    assert _rows(text)['a']['loss'] == '1'
-    with pytest.raises(
-        RunError, match='frechet_distance does not compare: it was measured as first abc, 100 samples, first'
-    ):
-        report([tmp_path / 'runs'], tmp_path / 'out', ('frechet_distance',))
-    assert _rows(report([tmp_path / 'runs/a'], tmp_path / 'out', ('frechet_distance',)))['a']['frechet_distance'] == '3'
-    content = json.loads((tmp_path / 'runs/b/results.json').read_text()) | {'protocol': 'first abc, 100 samples'}
-    (tmp_path / 'runs/b/results.json').write_text(json.dumps(content))  # what else a protocol says is no matter
-    assert _rows(report([tmp_path / 'runs'], tmp_path / 'out'))['b']['frechet_distance'] == '3'
-    content['protocol'] = 'last step, test split'
-    (tmp_path / 'runs/b/results.json').write_text(json.dumps(content))
-    with pytest.raises(RunError, match='measured as an unknown extractor, first abc, 100 samples;'):
-        report([tmp_path / 'runs'], tmp_path / 'out', ('frechet_distance',))
+def _measured(tmp_path, **runs):
+    """Finished runs by name: (metrics, what else results.json holds)."""
+    for name, (metrics, more) in runs.items():
+        folder = tmp_path / 'runs' / name
+        if not folder.exists():
+            _run(folder, {'method': {'name': name}}, metrics)
+        (folder / 'results.json').write_text(json.dumps({'step': 1, 'metrics': metrics, **more}))
+    return tmp_path / 'runs'
+
+
+def test_numbers_of_different_protocols_never_share_a_column(tmp_path):
+    runs = _measured(
+        tmp_path,
+        a=({'clean_accuracy': 0.9, 'robust_accuracy': 0.5}, {'protocols': {'robust_accuracy': 'pgd of 2 steps'}}),
+        b=({'clean_accuracy': 0.8, 'robust_accuracy': 0.3}, {'protocols': {'robust_accuracy': 'pgd of 5 steps'}}),
+        c=({'clean_accuracy': 0.7, 'robust_accuracy': 0.2}, {'protocols': {'robust_accuracy': 'pgd of 2 steps'}}),
+    )
+    text = report([runs], tmp_path / 'out', ('robust_accuracy', 'clean_accuracy'))
+    first, second = (rf'robust_accuracy \[{k}\] (%)' for k in (1, 2))
+    cells = {name: (row[first], row[second], row['clean_accuracy (%)']) for name, row in _rows(text).items()}
+    assert cells == {'a': ('50.0', '', '90.0'), 'b': ('', '30.0', '80.0'), 'c': ('20.0', '', '70.0')}
+    assert '- robust_accuracy \\[1\\]: pgd of 2 steps\n- robust_accuracy \\[2\\]: pgd of 5 steps\n' in text
+    assert not (tmp_path / 'out/figures/frontier.png').exists()
+    assert json.loads((tmp_path / 'out/report.json').read_text())['protocols'] == {
+        'robust_accuracy [1]': 'pgd of 2 steps',
+        'robust_accuracy [2]': 'pgd of 5 steps',
+    }
+    alone = report([runs / 'a', runs / 'c'], tmp_path / 'out')
+    assert _rows(alone)['c']['robust_accuracy (%)'] == '20.0'
+    assert '- robust_accuracy: pgd of 2 steps\n' in alone
+    assert (tmp_path / 'out/figures/frontier.png').exists()
+
+
+def test_distances_of_older_runs_are_told_apart_by_what_their_protocol_says(tmp_path):
+    metrics = {'loss': 1.0, 'frechet_distance': 3.0}
+    a, b = 'last step, test split; first abc, 100 samples', 'first abc, 200 samples; another part'
+    folder = _measured(tmp_path, a=(metrics, {'protocol': a}), b=(metrics, {'protocol': b}))
+    rows = _rows(report([folder], tmp_path / 'out'))
+    assert rows['a']['loss'] == '1'
+    assert [rows[name][rf'frechet_distance \[{k}\]'] for name in 'ab' for k in (1, 2)] == ['3', '', '', '3']
+    _measured(tmp_path, b=(metrics, {'protocol': 'first abc, 100 samples'}))  # what else a protocol says is no matter
+    assert _rows(report([folder], tmp_path / 'out'))['b']['frechet_distance'] == '3'
+    _measured(tmp_path, b=(metrics, {'protocol': 'last step, test split'}))
+    assert '- frechet_distance \\[2\\]: an unknown extractor' in report([folder], tmp_path / 'out')
+    older = {'protocol': 'last step, test split; worst case of pgd: 5 steps; first abc, 100 samples'}
+    robust = _measured(
+        tmp_path / 'robust',
+        a=({'robust_accuracy': 0.5}, older),
+        b=({'robust_accuracy': 0.4}, {'protocols': {'robust_accuracy': 'worst case of pgd: 5 steps'}}),
+    )
+    assert _rows(report([robust], tmp_path / 'out'))['b']['robust_accuracy (%)'] == '40.0'
 
 
 def test_text_is_escaped():

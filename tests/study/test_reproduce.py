@@ -138,8 +138,12 @@ def test_figures_of_the_study_belong_to_what_a_conclusion_depends_on(checkout):
 @pytest.mark.parametrize(
     ('protocols', 'distance', 'compared'),
     [
-        (('a 1, 10 samples', 'a 1, 10 samples; a 2, 10 samples'), True, 'a 1, 10 samples, a 2, 10 samples'),
-        (('last step, test split', 'last step, test split; a 1, 10 samples'), True, 'a 1, 10 samples, an unknown extractor'),
+        (('a 1, 10 samples', 'a 2, 10 samples; x'), True, 'a 1, 10 samples | a 2, 10 samples'),
+        (
+            ('last step, test split', 'last step, test split; a 1, 10 samples'),
+            True,
+            'an unknown extractor | a 1, 10 samples',
+        ),
         (('last step, test split; a 1, 10 samples', 'worst case of pgd; a 1, 10 samples'), True, ''),
         (('worst case of pgd: 5 steps', 'worst case of pgd: 9 steps'), False, ''),
     ],
@@ -156,7 +160,7 @@ def test_distances_of_different_extractors_are_not_concluded(tmp_path, protocols
     directories = {'run': {seed: tmp_path / f'seed{seed}' for seed in (0, 1)}}
     if compared:
         with pytest.raises(
-            RunError, match=f'the distances of run do not compare: they were measured as {re.escape(compared)}$'
+            RunError, match=f'frechet_distance of run does not compare: it was measured as {re.escape(compared)}$'
         ):
             studies._conclude(study, 'mini', directories, tmp_path)
     else:
