@@ -12,7 +12,7 @@ from gjax.data.batching import (
     to_batch,
     to_levels,
 )
-from gjax.data.convert import converted, rows_of, subset, with_validation
+from gjax.data.convert import converted, drawn_rows, rows_of, subset, with_validation
 from gjax.data.dataset import DataError, Dataset, Field, Records, Split
 from gjax.data.embedded import EMBEDDED
 from gjax.data.pool import Draw, HostDraw, PooledRecords
@@ -33,6 +33,7 @@ __all__ = [
     'batch_index',
     'check_alike',
     'converted',
+    'drawn_rows',
     'epoch_order',
     'find',
     'flip',

@@ -103,6 +103,31 @@ def rows_of(records: Records, rows: np.ndarray) -> Records:
     return records.read(rows) if isinstance(records, Split) else SubsetRecords(records, rows)
 
 
+LABELS_READ = 200_000  # of a split that is not in memory: reading more only to draw some would take minutes
+
+
+def drawn_rows(records: Records, count: int, seed: int) -> np.ndarray:
+    """The rows of `count` examples of a split, ascending, drawn by the seed: of every class its share, to one example.
+
+    Drawn from all examples alike where there are no classes, or too many examples to look at (`LABELS_READ`). All rows where
+    there are not more.
+    """
+    total = len(records)
+    if count >= total:
+        return np.arange(total)
+    rng = np.random.default_rng([abs(seed), 2])
+    labels = np.asarray(records.class_labels()) if isinstance(records, Split) or total <= LABELS_READ else np.zeros(total)
+    if labels.shape != (total,):  # maps
+        labels = np.zeros(total)
+    groups = [np.flatnonzero(labels == k) for k in np.unique(labels)]
+    wanted = np.asarray([count * len(rows) / total for rows in groups])
+    shares = np.floor(wanted).astype(int)
+    # What is left goes to those whose share was cut most; among equals the seed decides.
+    order = np.lexsort((rng.permutation(len(groups)), shares - wanted))
+    shares[order[: count - shares.sum()]] += 1
+    return np.sort(np.concatenate([rng.permutation(rows)[:share] for rows, share in zip(groups, shares, strict=True)]))
+
+
 def subset(dataset: Dataset, count: int, seed: int, key: str) -> Dataset:
     """The set with `count` of its training examples, drawn by the seed; 0 keeps all.
 

@@ -13,12 +13,10 @@ class Findings(NamedTuple):
     begin with 'validation_' are logged apart from those of the test split.
     arrays: {file: {name: array}} for figures. They become FILE.npz in the run directory or, at a log point,
     FILE/STEP.npz.
-    protocols: {metric: how it was measured}; the engine fills it in by `Evaluator.protocol_of`.
     """
 
     metrics: dict[str, Any]
     arrays: dict[str, dict[str, Any]] = {}  # noqa: RUF012  a NamedTuple's default, never changed
-    protocols: dict[str, str] = {}  # noqa: RUF012
 
 
 class Evaluator:

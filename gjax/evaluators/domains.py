@@ -99,9 +99,8 @@ class Embeddings(Evaluator):
         self.embed = embed
 
     def _some(self, look, name: str, split: str, limit: int) -> dict[str, np.ndarray]:
-        """The embeddings of every k-th example of a split, `limit` at most."""
-        count = look.count(name, split)
-        return look.rows(self.embed, name, split, rows=np.arange(0, count, max(1, -(-count // limit))))
+        """The embeddings of `limit` examples of a split at most, drawn of all classes."""
+        return look.rows(self.embed, name, split, rows=look.drawn(name, split, limit))
 
     def __call__(self, state, look):
         found, arrays, test = {}, {}, self.options
@@ -120,8 +119,8 @@ class Embeddings(Evaluator):
 
 
 class Snapshots(Evaluator):
-    """uint8 images of the test split of every set and what a generator makes of them, at every log point: snapshots/STEP.npz
-    with 'SET_images' and 'SET_generated'.
+    """uint8 images of the test split of every set, drawn of all classes, and what a generator makes of them, at every log
+    point: snapshots/STEP.npz with 'SET_images' and 'SET_generated'.
     """
 
     when = LOG
@@ -142,9 +141,8 @@ class Snapshots(Evaluator):
     def __call__(self, state, look):
         shown = {}
         for name in look.sets:
-            first = look.first(self.both, name, 'test')
-            rows = np.linspace(0, len(first['images']) - 1, min(self.count, len(first['images']))).astype(int)
-            shown |= {f'{name}_{key}': to_levels(images[rows]) for key, images in first.items()}
+            found = look.rows(self.both, name, 'test', rows=look.drawn(name, 'test', self.count))
+            shown |= {f'{name}_{key}': to_levels(images) for key, images in found.items()}
         return Findings({}, {'snapshots': shown})
 
 

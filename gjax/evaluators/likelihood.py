@@ -216,17 +216,16 @@ class Foreign(Evaluator):
         self._others = {name: self._load(look, name) for name in self.test.ood}
 
     def _load(self, look, name: str) -> np.ndarray:
-        """uint8 images of the test split of a set, at most as many as the options say, evenly spaced."""
+        """uint8 images of the test split of a set, at most as many as the options say, drawn of all classes."""
         if name == NOISE:
             shape = (self.test.ood_examples, *look.info.image_shape)
             return np.random.default_rng(abs(look.seed)).integers(0, 256, shape, np.uint8)
         records = look.other_set(name, 'evaluation.ood').test
-        rows = np.linspace(0, len(records) - 1, min(self.test.ood_examples, len(records))).astype(int)
-        return np.asarray(records.read(rows).images)
+        return np.asarray(records.read(data.drawn_rows(records, self.test.ood_examples, look.seed)).images)
 
     def _measured(self, look) -> dict[str, dict[str, np.ndarray]]:
         """{'test': own images and bits, 'SET': another's, 'SET attacked': after the attack on it}."""
-        found = {'test': self._spread(look, self._own_images, 'test')}
+        found = {'test': self._some(look, self._own_images, 'test')}
         found['test']['images'] = data.to_levels(found['test']['images'])
         bits = _finite(found['test']['bits'])
         level = np.float32(np.quantile(bits, self.test.ood_quantile) if len(bits) else 0)
@@ -236,14 +235,10 @@ class Foreign(Evaluator):
             found[f'{name} attacked']['images'] = data.to_levels(found[f'{name} attacked']['images'])
         return found
 
-    def _spread(self, look, function, split: str) -> dict[str, np.ndarray]:
-        """The values of every k-th example of a split, as many as of the other sets.
-
-        All examples are measured: the dequantisation noise of an example depends on its place in the split.
-        """
+    def _some(self, look, function, split: str) -> dict[str, np.ndarray]:
+        """The values of as many examples of a split as of the other sets, drawn of all classes."""
         (name,) = look.trained
-        every = max(1, -(-look.count(name, split) // self.test.ood_examples))
-        return {key: values[::every] for key, values in look.rows(function, name, split).items()}
+        return look.rows(function, name, split, rows=look.drawn(name, split, self.test.ood_examples))
 
     def __call__(self, state, look):
         if not self._others and not self.test.pictures:
@@ -254,7 +249,7 @@ class Foreign(Evaluator):
 
     def _scores(self, look, found) -> dict[str, float]:
         measured = {}
-        typical = _finite(self._spread(look, self._own, 'train')['bits'])
+        typical = _finite(self._some(look, self._own, 'train')['bits'])
         typical = typical.mean() if len(typical) else 0.0
         likely = _finite(found['test']['bits'])
         median = np.median(likely) if len(likely) else -np.inf
@@ -281,7 +276,7 @@ class Foreign(Evaluator):
 
     def _pictures(self, look, found) -> dict[str, np.ndarray]:
         count, own = self.test.pictures, found['test']
-        rows = np.linspace(0, len(own['bits']) - 1, min(count, len(own['bits']))).astype(int)
+        rows = np.random.default_rng(abs(look.seed)).permutation(len(own['bits']))[:count]
         attacked = look.over(self._raised, own['images'][rows])
         shown = {
             'samples': data.to_levels(look.sample(self.density.generate, count)),
@@ -293,7 +288,8 @@ class Foreign(Evaluator):
         }
         for name in self._others:
             for key, of in (('', found[name]), ('_attacked', found[f'{name} attacked'])):
-                shown[f'ood_{name}{key or "_images"}'] = of['images'][:count]
-                shown[f'ood_{name}{key}_bits'] = of['bits'][:count]
+                few = np.random.default_rng(abs(look.seed)).permutation(len(of['bits']))[:count]
+                shown[f'ood_{name}{key or "_images"}'] = of['images'][few]
+                shown[f'ood_{name}{key}_bits'] = of['bits'][few]
                 shown[f'histogram_{name}{key}'] = of['bits']
         return shown

@@ -110,5 +110,6 @@ class Samples(Evaluator):
         if self.generate:
             shown['generated'] = look.sample(self.generate, PICTURES)
         if self.reconstruct:
-            shown |= {name: x[:PICTURES] for name, x in look.first(self._pairs, look.trained[0], 'test').items()}
+            name = look.trained[0]
+            shown |= look.rows(self._pairs, name, 'test', rows=look.drawn(name, 'test', PICTURES))
         return Findings(found, {'images': {name: to_levels(images) for name, images in shown.items()}})

@@ -65,6 +65,14 @@ class Look:
         """The number of examples of a split of the set `name`; 0 if it has none."""
         return len(self._run.datasets[name].splits.get(split, ()))
 
+    def drawn(self, name: str, split: str, count: int) -> np.ndarray:
+        """Rows of at most `count` examples of a split of the set `name`, see `gjax.data.drawn_rows`; the same every time."""
+
+        def draw():
+            return data.drawn_rows(self._run.datasets[name].splits[split], count, self.seed)
+
+        return self._run.once(('drawn', name, split, count), draw)
+
     def check(self) -> None:
         """Raises if the run has been told to stop; called before every batch."""
         self._run.check()

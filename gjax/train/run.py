@@ -4,6 +4,7 @@ import itertools
 import math
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,6 @@ import numpy as np
 
 from gjax import data, methods
 from gjax.data.fingerprint import fingerprint
-from gjax.evaluators.base import Findings
 from gjax.train import config as configs
 from gjax.train import feeds
 from gjax.train.devices import check_divisible, compiled, data_mesh, device_memory, replicated
@@ -76,6 +76,14 @@ def check_stage(config, method: methods.Method) -> None:
     if config.stage and config.stage not in names:
         allowed = ', '.join(names) or f"'' ({config.method.name} has no stages)"
         raise RunError(f'stage is {config.stage!r}; allowed: {allowed}')
+
+
+class Measured(NamedTuple):
+    """What all evaluators of a run have found of one state."""
+
+    metrics: dict  # {name: number or array}
+    arrays: dict  # {file: {name: array}}
+    protocols: dict[str, str]  # how a metric was measured, of those whose evaluator says so
 
 
 class Run:
@@ -348,7 +356,7 @@ class Run:
         """The engine's eyes on a state."""
         return Look(self, state, when=when, log=log)
 
-    def findings(self, look: Look) -> Findings:
+    def findings(self, look: Look) -> Measured:
         """The metrics, arrays by file and protocols by metric of all evaluators that are asked at `look.when`."""
         self.prepare_evaluators()
         metrics, arrays, protocols = {}, {}, {}
@@ -361,7 +369,7 @@ class Run:
                     arrays[file] = arrays.get(file, {}) | own
         if look.when == 'end':
             metrics = {name: float(value) for name, value in metrics.items() if np.ndim(value) == 0}
-        return Findings(metrics, arrays, {name: protocols[name] for name in metrics if protocols[name]})
+        return Measured(metrics, arrays, {name: protocols[name] for name in metrics if protocols[name]})
 
     def measure(self, state, when: str = 'log') -> dict:
         """The metrics of all evaluators of a state."""

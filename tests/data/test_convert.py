@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from gjax import data
+from gjax.data import convert
 from gjax.data.dataset import check_dataset, check_split
 
 RNG = np.random.default_rng(0)
@@ -150,3 +151,28 @@ def test_a_subset_is_seeded():
     assert data.subset(dataset, 0, 5, 'data.examples') is dataset
     with pytest.raises(data.DataError, match=r'data.examples is 201; allowed: 0..200, the training examples of x'):
         data.subset(dataset, 201, 5, 'data.examples')
+
+
+@pytest.mark.parametrize('labels', [np.arange(100) % 10, np.repeat([0, 1, 2], [80, 15, 5]), np.zeros(100, int)])
+@pytest.mark.parametrize('count', [1, 7, 20, 99])
+def test_drawn_rows_hold_of_every_class_its_share(labels, count):
+    """Every k-th of examples with cyclic labels would hold half of the classes, or one."""
+    train = _labelled(labels, num_classes=10).train
+    rows = data.drawn_rows(train, count, 3)
+    assert len(rows) == count
+    assert (np.diff(rows) > 0).all()
+    sizes = np.bincount(labels, minlength=10)
+    assert np.abs(np.bincount(labels[rows], minlength=10) - count * sizes / 100).max() < 1
+    np.testing.assert_array_equal(rows, data.drawn_rows(train, count, 3))
+    assert count == 99 or not np.array_equal(rows, data.drawn_rows(train, count, 4))
+
+
+def test_drawn_rows_without_classes(monkeypatch):
+    train = _labelled(np.arange(40) % 4, num_classes=4).train
+    np.testing.assert_array_equal(data.drawn_rows(train, 40, 0), np.arange(40))
+    maps = check_split('m', np.zeros((9, 2, 2, 1), np.uint8), np.zeros((9, 2, 2), np.uint8))
+    assert len(set(data.drawn_rows(maps, 5, 0))) == 5
+    monkeypatch.setattr(convert, 'LABELS_READ', 10)
+    records = convert.SubsetRecords(train, np.arange(30))  # not in memory
+    monkeypatch.setattr(convert.SubsetRecords, 'class_labels', lambda self: pytest.fail('read all labels'))
+    assert len(set(data.drawn_rows(records, 5, 0))) == 5

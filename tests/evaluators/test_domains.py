@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gjax import data
 from gjax.evaluators import END
 from gjax.evaluators.domains import AdaptationEvaluation, Embeddings, Selection, accuracy_by_class
 from gjax.metrics import told_apart
@@ -68,20 +69,25 @@ def tiny():
 
 
 def test_embeddings_of_chosen_rows_are_slices_of_all(tiny):
-    """Every third or second one of 25 and 11 for 10 pictures; the classifier of domains sees every row it asks for."""
+    """Ten pictures of 25 and of 11; the classifier of domains sees the eight of each that are drawn."""
     look = tiny.look(jnp.float32(3), 'end')
     found = Embeddings(_features, _logits, AdaptationEvaluation(probe_examples=8, pictures=10))(look.state, look)
     shown = found.arrays['images']
-    for name, every in (('source', 2), ('target', 3)):
-        own = np.asarray(levels(tiny, name, 'test'))[::every]
+    for name in ('source', 'target'):
+        test = tiny.datasets[name].test
+        rows = data.drawn_rows(test, 10, 0)
+        assert np.bincount(test.labels[rows], minlength=3).min() >= 3  # every class
+        own = np.asarray(levels(tiny, name, 'test'))[rows]
         np.testing.assert_allclose(shown[f'{name}_embedding'], _features(3, own.reshape(-1, 1, 1, 1)), rtol=1e-6)
-        np.testing.assert_array_equal(shown[f'{name}_label'], tiny.datasets[name].test.labels[::every])
+        np.testing.assert_array_equal(shown[f'{name}_label'], test.labels[rows])
         np.testing.assert_array_equal(shown[f'{name}_prediction'], np.where(own >= np.float32(0.05), 0, 1))
-        assert len(shown[f'{name}_label']) <= 10
+        assert len(shown[f'{name}_label']) == 10
     parts = []
     for split in ('train', 'test'):
-        whole = [np.asarray(_features(3, levels(tiny, name, split).reshape(-1, 1, 1, 1))) for name in tiny.datasets]
-        parts.append([own[:: -(-len(own) // 8)] for own in whole])
+        parts.append([])
+        for name in tiny.datasets:
+            own = levels(tiny, name, split)[data.drawn_rows(tiny.datasets[name].splits[split], 8, 0)]
+            parts[-1].append(np.asarray(_features(3, own.reshape(-1, 1, 1, 1))))
     expected = told_apart(*parts)
     assert found.metrics == pytest.approx(expected)
     assert found.metrics['domain_accuracy'] == 1.0  # levels from 0 on and from 60 on
