@@ -21,7 +21,7 @@ def _quick_to_compile() -> str:
     """XLA's flags with which the tests' many small programs compile in half the time; those that this jaxlib knows, for it
     ends the process at others. Workers and subprocesses inherit them.
     """
-    flags = '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false'
+    flags = '--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1 --xla_cpu_use_fusion_emitters=false'
     probe = [sys.executable, '-c', 'import jax; jax.devices()']
     done = subprocess.run(probe, env=os.environ | {'XLA_FLAGS': flags}, capture_output=True, check=False)
     return flags if done.returncode == 0 else flags.split()[0]

@@ -49,7 +49,7 @@ def test_help_and_list():
 
 def test_a_run_leaves_its_directory(finished):
     results = json.loads((finished / 'results.json').read_text())
-    assert set(results) == {'experiment', 'method', 'seed', 'step', 'selection', 'protocol', 'metrics'}
+    assert set(results) == {'experiment', 'method', 'seed', 'step', 'selection', 'protocol', 'protocols', 'metrics'}
     assert {'clean_accuracy', 'robust_accuracy'} <= set(results['metrics'])
     record = json.loads((finished / 'run.json').read_text())
     assert record['versions']['jax']

@@ -166,7 +166,6 @@ CASES = {name: case.method for name, case in BATTERY.items()}  # name -> the opt
 # streaming) is tested with these: a per-example memory; two players in a game; a stage of a chain that remembers weights;
 # two domains, of which one has no labels; a density.
 KINDS = ('iaat', 'gan', 'lottery_tickets', 'generate_to_adapt', 'flow_robustness')
-QUICK_KINDS = ('iaat',)  # of these, what is not among the slow tests
 REMEMBERING = ('iaat',)  # what the default suite kills; of the other kinds, the slow one
 ONE_ROLE_AND_TWO = ('iaat', 'generate_to_adapt')  # a feed of one batch a step, and a feed of two
 

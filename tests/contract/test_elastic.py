@@ -18,10 +18,8 @@ from gjax.train.devices import data_mesh
 from gjax.train.loop import train_and_evaluate
 from gjax.train.run import Run
 from gjax.train.store.records import read_metrics
-from tests.contract.cases import KINDS, L2, ONE_ROLE_AND_TWO, QUICK_KINDS, tiny_config
+from tests.contract.cases import KINDS, L2, ONE_ROLE_AND_TWO, tiny_config
 from tests.contract.several import examples_of_steps
-
-MARKED = [case if case in QUICK_KINDS else pytest.param(case, marks=pytest.mark.slow) for case in KINDS]
 
 
 def _several(count, data, out, streaming, cases):
@@ -81,12 +79,12 @@ def _check(case, directory, finished, toy_data, tmp_path, streaming=False):
 
 
 @pytest.fixture
-def two(case, toy_data, once):
-    cases = QUICK_KINDS if case in QUICK_KINDS else [case for case in KINDS if case not in QUICK_KINDS]
-    return once(f'two_with_{cases[0]}', lambda out: _several(2, toy_data, out, False, cases))
+def two(toy_data, once):
+    return once('two', lambda out: _several(2, toy_data, out, False, KINDS))
 
 
-@pytest.mark.parametrize('case', MARKED)
+@pytest.mark.slow
+@pytest.mark.parametrize('case', KINDS)
 def test_two_processes_are_one_and_their_checkpoint_goes_on_in_one(case, two, finished, toy_data, tmp_path):
     _check(case, two, finished, toy_data, tmp_path)
 

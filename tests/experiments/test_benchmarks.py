@@ -83,6 +83,7 @@ def test_a_readme_gets_the_tables(results, tmp_path):
     assert (tmp_path / 'out/data.json').stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_workers_deliver_global_arrays(root):
     case = data.cases(root, TINY)[2]
     with data.streamed(case, data_mesh(), 1) as (items, images):
@@ -338,6 +339,7 @@ def test_starts_are_measured():
     assert '| the same again |' in start.text(found)
 
 
+@pytest.mark.slow
 def test_a_job_that_cannot_start_is_told(tmp_path):
     with pytest.raises(RunError, match=r'made no first step: .*nosuchmethod'):
         start.first_step_seconds(tmp_path, 'iaat/digits.py:nosuchmethod')

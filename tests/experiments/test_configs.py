@@ -16,7 +16,8 @@ CASES += [('generate_to_adapt/digits.py', 'generate_to_adapt,mnist5k_to_digits')
 # Tracing takes seconds each: by default the methods of the minis, and of other files the first.
 FAST = [case for case in CASES if case[0].endswith('/digits.py') and case[0] != 'flow_robustness/digits.py']
 FAST += [next(case for case in CASES if case[0] == file) for file in sorted({case[0] for case in CASES})]
-SLOW = [case for case in CASES if case not in FAST or case[0].startswith('generate_to_adapt/large')]
+DEEP = ('generate_to_adapt/large', 'iaat/imagenet', 'iaat/cifar100')
+SLOW = [case for case in CASES if case not in FAST or case[0].startswith(DEEP)]
 
 
 def _batch(role, side: int, channels: int) -> dict:

@@ -100,9 +100,9 @@ def test_dynamics_on_a_frozen_linear_model():
 def test_clean_misclassified_radii_decay_geometrically():
     method = _method(1, warmup_epochs=0, gamma=GAMMA / 255, beta=BETA)
     batch = _batch([-3.0])
-    state = _frozen(method, batch, [8 / 255])
+    state, step = _frozen(method, batch, [8 / 255]), jax.jit(method.step)
     for visit in range(1, 21):
-        state, _ = method.step(state, batch)
+        state, _ = step(state, batch)
         np.testing.assert_allclose(255 * state.memory['radius'][0], 8 * 0.9**visit, rtol=1e-4)
     assert 255 * state.memory['radius'][0] < 1
 
@@ -124,9 +124,9 @@ def test_the_warm_up_radius_rises_with_the_steps_and_then_adapts():
     for cap, expected in ((0.0, [2, 4, 6, 8, 10, 12, 12, 12]), (7 / 255, [2, 4, 6, 7, 7, 7, 7, 7])):
         options = {'warmup_epochs': 2, 'eps_warmup_epochs': 1.5, 'eps': 12 / 255, 'eps_max': cap}
         method = _method(4, 4, gamma=GAMMA / 255, beta=1.0, **options)
-        state = _frozen(method, batch, np.zeros(4))
+        state, step = _frozen(method, batch, np.zeros(4)), jax.jit(method.step)
         for eps in expected:
-            state, _ = method.step(state, batch)
+            state, _ = step(state, batch)
             np.testing.assert_allclose(255 * state.memory['radius'], [eps, eps, eps, 0], rtol=1e-5)
     free = _method(4, 4, gamma=GAMMA / 255, beta=1.0, **(options | {'eps_max': 0.0}))
     state = _frozen(free, batch, np.asarray([12, 12, 12, 0], np.float32) / 255).replace(step=jnp.int32(8))

@@ -108,7 +108,7 @@ def test_controls_differ_from_the_ticket_in_what_they_say(dense):
 
 
 @pytest.mark.parametrize('stage', ['round02_one_shot', 'round02_snip', 'round02_grasp'])
-@pytest.mark.parametrize('model', ['vae', 'gan'])
+@pytest.mark.parametrize('model', ['vae', pytest.param('gan', marks=pytest.mark.slow)])
 def test_other_masks_have_the_rounds_sparsity(stage, model):
     method = _build(model=model)
     start = method.init(jax.random.key(0), batch_of())
@@ -118,7 +118,7 @@ def test_other_masks_have_the_rounds_sparsity(stage, model):
     assert state.step == (2 if 'one_shot' in stage else 0)
 
 
-@pytest.mark.parametrize('model', ['ae', 'vae', 'gan'])
+@pytest.mark.parametrize('model', ['vae', *(pytest.param(name, marks=pytest.mark.slow) for name in ('ae', 'gan'))])
 def test_an_all_ones_mask_is_bitwise_the_unmasked_run(model):
     method = _build(model=model)
     plain = method.trainer

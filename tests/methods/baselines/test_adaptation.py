@@ -91,7 +91,9 @@ def test_target_labels_are_the_upper_bound():
     assert accuracy(method, state, domains['target']) > 0.99
 
 
-@pytest.mark.parametrize('name', ['source_only', *OPTIONS])
+@pytest.mark.parametrize(
+    'name', ['source_only', 'dann', *(pytest.param(name, marks=pytest.mark.slow) for name in OPTIONS if name != 'dann')]
+)
 def test_a_step_without_target_labels(name):
     """Every player moves in time, everything stays finite, and the accuracy on the source is that of a classifier."""
     domains = toy_domains(1, 64)

@@ -48,7 +48,9 @@ def _assert_as_before(found: dict, before: dict) -> None:
     assert new == {key: value for key, value in before.items() if key not in ('metrics', 'protocol')}
 
 
-@pytest.mark.parametrize('name', ['iaat', 'dann', 'early_bird/search'])
+@pytest.mark.parametrize(
+    'name', ['iaat', *(pytest.param(name, marks=pytest.mark.slow) for name in ('dann', 'early_bird/search'))]
+)
 def test_a_finished_run_is_complete_and_is_evaluated_as_before(runs, name):
     before = _results(runs / name)
     assert 'format' not in _results(runs / name, 'config.json')
@@ -71,6 +73,7 @@ def test_a_stopped_run_resumes_and_ends_as_the_undisturbed_one(runs):
             np.testing.assert_allclose(line[key], value, rtol=1e-4, atol=1e-4, err_msg=key)
 
 
+@pytest.mark.slow
 def test_a_stage_begins_from_an_old_one(runs):
     overrides = {'stage': 'early_bird', 'method__distance': 1.0, 'method__channels': 0.5}
     config, workdir = tiny_config('early_bird', DATA, **L2, **overrides), runs / 'early_bird/early_bird'
