@@ -22,7 +22,7 @@ def check_same_config(config, workdir: Path) -> None:
     file = Path(workdir) / 'config.json'
     if not file.exists():
         return
-    new = configs.flatten(json.loads(configs.to_json(config)))
+    new = configs.flatten(json.loads(configs.to_json(configs.copy(config))))  # paths as those of the old one are written
     old = configs.flatten(_completed(file))
     keys = (old.keys() | new.keys()).difference(MACHINE_KEYS)
     for key in sorted(keys, key=lambda key: (key != 'method.name', key)):  # another method has other keys, too
