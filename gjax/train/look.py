@@ -65,6 +65,10 @@ class Look:
         """The number of examples of a split of the set `name`; 0 if it has none."""
         return len(self._run.datasets[name].splits.get(split, ()))
 
+    def has(self, name: str, *fields: str) -> bool:
+        """Whether the set `name` has all of these fields; a set without labels lacks 'label'."""
+        return set(fields) <= self._run.datasets[name].fields.keys()
+
     def check(self) -> None:
         """Raises if the run has been told to stop; called before every batch."""
         self._run.check()

@@ -42,7 +42,7 @@ class Classifier(Method):
 
     def fits(self):
         if self.info.num_classes < 2:
-            raise ValueError(f'the data has {self.info.num_classes} class; allowed: at least 2 to classify')
+            raise ValueError(f'the number of classes of data.name is {self.info.num_classes}; allowed: at least 2')
 
     def evaluators(self):
         return (
