@@ -70,7 +70,7 @@ def _relabel(split: Split, table: np.ndarray, ignore: int | None) -> Split:
         own = np.arange(len(table)) != ignore
         every[: len(table)][own] = table[own]
         return Split(dict(split.columns) | {'label': every[labels]})
-    return Split(dict(split.columns) | {'label': table[labels].astype(labels.dtype)})
+    return Split(dict(split.columns) | {'label': table[labels]})
 
 
 def relabelled(dataset: Dataset, table, num_classes: int, class_names: tuple[str, ...]) -> Dataset:
@@ -85,13 +85,13 @@ def relabelled(dataset: Dataset, table, num_classes: int, class_names: tuple[str
     return dataclasses.replace(dataset, fields=fields, class_names=class_names, **splits)
 
 
-def check_class_names(names) -> None:
-    """DataError unless data.class_names is a tuple of different names (or empty)."""
+def check_class_names(names) -> tuple[str, ...]:
+    """The names of data.class_names; DataError unless it is a sequence of different names (or empty)."""
     if not isinstance(names, tuple | list) or not all(isinstance(name, str) and name for name in names):
         raise DataError(f'data.class_names is {names!r}; allowed: a tuple of names, in the order of the labels')
-    twice = sorted({name for name in names if list(names).count(name) > 1})
-    if twice:
-        raise DataError(f'data.class_names has {shown(twice[0])!r} twice; allowed: each name once')
+    if twice := [place for k, place in enumerate(_positions(names, names)) if place != k]:
+        raise DataError(f'data.class_names has {shown(names[twice[0]])!r} twice; allowed: each name once')
+    return tuple(names)
 
 
 def named(dataset: Dataset, class_names: tuple[str, ...], key: str, *, whole: bool) -> Dataset:
@@ -119,10 +119,21 @@ def named(dataset: Dataset, class_names: tuple[str, ...], key: str, *, whole: bo
                 f'or numbers 0..{count - 1} as names of classes'
             )
         table = list(numbers)
+    _check_distinct(table, dataset, key)
     if len(table) > count or (whole and len(table) < count):
         allowed = f'{len(table)}, as many as {key} has classes' if whole else f'at least {len(table)}, the classes of {key}'
         raise DataError(f'data.class_names has {count} names; allowed: {allowed}')
     return relabelled(dataset, table, count, tuple(class_names))
+
+
+def _check_distinct(table, dataset: Dataset, key: str) -> None:
+    """DataError if two classes of a set would become one, e.g. folders '1' and '01'."""
+    seen = {}
+    for k, label in enumerate(table):
+        if label in seen:
+            first, second = (shown(dataset.class_names[at]) for at in (seen[label], k))
+            raise DataError(f'{key} has classes {first!r} and {second!r}, which are one name; allowed: each once')
+        seen[label] = k
 
 
 def aligned(other: Dataset, first: Dataset, key: str, first_key: str = 'data.name') -> Dataset:
@@ -148,8 +159,7 @@ def aligned(other: Dataset, first: Dataset, key: str, first_key: str = 'data.nam
                 f'class {shown(other.class_names[table.index(-1)])!r} of {key} is none of those of {first_key} '
                 f'({listed(first.class_names, 5)}); allowed: the same names, or some of them'
             )
-        if len(set(table)) < len(table):
-            raise DataError(f'{key} has two classes of one name as {first_key} sees them; allowed: each once')
+        _check_distinct(table, other, key)
     elif numbered and numbers is not None:
         table = numbers
         if not other.class_names and other.num_classes > count:

@@ -106,8 +106,7 @@ def open_sets(section, seed: int = 0, *, sources_only: bool = False) -> dict[str
     if not sources_only:
         names = section.get('unseen', ())
         asked += [(short, 'data.unseen', name, 0, '') for short, name in zip(unseen, names, strict=True)]
-    class_names = tuple(section.get('class_names', ()))
-    check_class_names(class_names)
+    class_names = check_class_names(section.get('class_names', ()))
     found: dict[str, Dataset] = {}
     for short, key, name, count, count_key in asked:
         opened = find(name, section['dir'] or None, section['image_size'], section.get('channels', 0), key=key)
