@@ -382,9 +382,9 @@ def prepare(name: str, data_dir: str | None = None, *, manual_dir: str | None = 
 
 def _check_prepared(name: str, directory: Path, ready: Path, left_out: str) -> None:
     """Says in one line, on stderr, what has been prepared; DataError if it cannot be read."""
-    dataset = sources.tfds(name, str(directory))
     try:
+        dataset = sources.tfds(name, str(directory))
         check_readable(dataset)
     except DataError as error:
-        raise DataError(f'{error}; remove {ready} before, and look at the images that it is made from') from error
+        raise DataError(f'{error}, from other files: remove {ready} before') from error
     print(', '.join([summary(dataset), *([shown(left_out)] if left_out else [])]), file=sys.stderr)

@@ -134,7 +134,9 @@ def test_hidden_entries_of_an_archive_are_skipped_and_others_counted(tmp_path, c
 
 def test_a_set_that_cannot_be_read_is_not_called_prepared(tmp_path):
     _archive(tmp_path / 'office31.zip', {'office/webcam/images/mug/0.jpg': b'no image'})
-    with pytest.raises(data.DataError, match=r'office31/webcam train is prepared but cannot be read .*; remove .*/webcam'):
+    with pytest.raises(
+        data.DataError, match=r'office31/webcam train is prepared but cannot .*: remove .*/webcam/1.0.0 before'
+    ):
         builders.prepare('office31/webcam', str(tmp_path / 'tfds'), manual_dir=str(tmp_path))
 
 
