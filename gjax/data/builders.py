@@ -241,7 +241,8 @@ class _Domains(ImageSet):
             self._left = tuple(left)
             for (name, label), take in zip(own.items(), self.takes(list(own), list(own.values()), split), strict=True):
                 if take:
-                    yield '/'.join(Path(name).parts[-2:]), members[name](), label
+                    key = '/'.join(Path(name).parts[-2:]).encode('utf-8', 'surrogateescape')  # any name has a key
+                    yield key, members[name](), label
 
     def takes(self, names: list[str], labels: list[int], split: str):
         """Which of the images, by their paths in the archive and their classes, belong to the split: N bools."""

@@ -135,7 +135,8 @@ class TfdsRecords:
 
         builder = _tfds_builder(self.name, self.directory)
         with self._reading():
-            decoders = {name: tfds.decode.SkipDecoding() for name in builder.info.features if name != 'label'}
+            images = [name for name, own in builder.info.features.items() if isinstance(own, tfds.features.Image)]
+            decoders = {name: tfds.decode.SkipDecoding() for name in images}
             source = builder.as_data_source(self.split, decoders=decoders)
             labels = np.asarray([source[i]['label'] for i in range(len(source))], np.int64)
         return self._checked(labels)
