@@ -132,15 +132,17 @@ def made_alike(other: Dataset, first: Dataset, key: str, first_key: str = 'data.
         raise DataError(f'{key} has {other.name!r}, which has no labels; allowed: labels, as {first_key} has')
     if not unlabelled and 'label' not in first.fields:
         raise DataError(f'{first_key} has no labels, {key} has; allowed: labels in {first_key}, or in neither')
+    kinds, expected = ({name: (f.kind, f.ignore) for name, f in of.fields.items()} for of in (other, first))
+    if not unlabelled and kinds['label'] == expected['label']:
+        other = aligned(other, first, key, first_key)
     if other.image_shape != first.image_shape:
         raise DataError(
             f'{key} has images of {other.image_shape}; allowed: {first.image_shape}, as {first_key} has: set '
             'data.image_size, data.channels'
         )
-    kinds, expected = ({name: (f.kind, f.ignore) for name, f in of.fields.items()} for of in (other, first))
     for name, (kind, ignore) in expected.items():
         if kinds.get(name) != (kind, ignore) and not (unlabelled and name == 'label'):
             own = kinds.get(name, ('nothing', None))
             ignored = [f' ignoring {value}' if value is not None else '' for value in (own[1], ignore)]
             raise DataError(f'{key} has {own[0]}{ignored[0]} as {name}; allowed: {kind}{ignored[1]}, as {first_key} has')
-    return other if unlabelled else aligned(other, first, key, first_key)
+    return other
