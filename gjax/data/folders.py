@@ -100,6 +100,12 @@ def split_role(name: str) -> tuple[str, str]:
     return (roles[0], ' '.join(rest)) if len(roles) == 1 else ('', '')
 
 
+def _rests(names) -> tuple[set[str], set[str]]:
+    """The other words of names that mean a training split, and of those that mean another one (see `split_role`)."""
+    roles = list(map(split_role, names))
+    return {rest for role, rest in roles if role == 'train'}, {rest for role, rest in roles if role not in ('', 'train')}
+
+
 def _splits(name: str, first: set[str], depth: int) -> dict[str, str]:
     """{first folder: split} where the first folders of a tree are splits; {} where none looks like one.
 
@@ -110,9 +116,7 @@ def _splits(name: str, first: set[str], depth: int) -> dict[str, str]:
       DataError: some look like splits, and which is which does not follow.
     """
     roles = {own: split_role(own) for own in first}
-    trains, others = (
-        {rest for role, rest in roles.values() if role and (role == 'train') == train} for train in (True, False)
-    )
+    trains, others = _rests(first)
     if depth == 3:
         look = bool(trains and others) or '' in trains | others
     else:
@@ -221,8 +225,8 @@ def folder(path: str, image_size: int = 0, key: str = 'data.name') -> Dataset:
       key: how messages call the setting.
 
     Raises:
-      DataError: no such folder, no images, images at several depths, folders that look like splits and cannot be told apart,
-        a link to nothing, or, when read, a file that is no image or sizes that differ without `image_size`.
+      DataError: no such folder, no images, images at several depths, folders that look like splits and cannot be told apart
+        or lie below others, a link to nothing, or, when read, a file that is no image or sizes that differ without `image_size`.
     """
     root, name = Path(path), f'folder:{path}'
     if not root.is_dir():
@@ -238,6 +242,12 @@ def folder(path: str, image_size: int = 0, key: str = 'data.name') -> Dataset:
             'or, without labels, all in one folder'
         )
     first = {parts[0] for parts in tree.images} if depth > 1 else set()
+    second = {parts[1] for parts in tree.images} if depth > 2 else set()
+    if set.intersection(*_rests(second)):
+        raise DataError(
+            f'{name} holds {listed(sorted(second), 5)} below {listed(sorted(first))}; allowed: split/class/image, or '
+            'without labels split/image, as in folder:PATH/NAME'
+        )
     named = _splits(name, first, depth) if first else {}
     labelled = depth - bool(named) > 1
     files = ['/'.join(parts) for parts in tree.images]

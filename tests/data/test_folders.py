@@ -82,6 +82,13 @@ def test_folders_that_look_like_splits_are_never_pooled(tmp_path, folders):
     refused(tmp_path, 'holds .*; allowed: train with one of test, val, valid')
 
 
+@pytest.mark.parametrize('above', ['images', 'cat'])
+def test_splits_below_other_folders_are_never_taken_for_classes(tmp_path, above):
+    write(tmp_path, f'{above}/train/*10', f'{above}/val/*10')
+    refused(tmp_path, f'holds train, val below {above}; allowed: split/class/image')
+    assert {name: len(own) for name, own in find(tmp_path / above).splits.items()} == {'train': 10, 'test': 10}
+
+
 @pytest.mark.parametrize('folders', [('train', 'bus'), ('test_tube', 'cat'), ('beach/a', 'train_station/a')])
 def test_classes_and_domains_may_be_called_like_a_split(tmp_path, folders):
     for number, folder in enumerate(folders):
