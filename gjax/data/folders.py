@@ -226,7 +226,8 @@ def folder(path: str, image_size: int = 0, key: str = 'data.name') -> Dataset:
 
     Raises:
       DataError: no such folder, no images, images at several depths, folders that look like splits and cannot be told apart
-        or lie below others, a link to nothing, or, when read, a file that is no image or sizes that differ without `image_size`.
+        or lie below others, a link to nothing, or, when read, a file that is no image or sizes that differ without
+        `image_size`.
     """
     root, name = Path(path), f'folder:{path}'
     if not root.is_dir():
