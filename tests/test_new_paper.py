@@ -241,7 +241,7 @@ def test_mistakes_are_refused_in_one_line(config):
     three = (*config.data.sources, f'{day}')
     with pytest.raises(ValueError, match="two sets called 'day'; allowed: each name once"):
         Run(changed(data__sources=three))
-    with pytest.raises(ValueError, match=r'data\.unseen has 10 classes; allowed: 2'):
+    with pytest.raises(ValueError, match=r'data\.unseen has images of \(28, 28, 3\); allowed: \(8, 8, 1\)'):
         Run(changed(data__unseen=('mnistm5k',)))
     with pytest.raises(RunError, match=r"stage is 'defend'; allowed: prior, segment, judge"):
         Run(changed(stage='defend'))

@@ -16,7 +16,8 @@ from gjax.data.convert import converted, drawn_rows, rows_of, subset, with_valid
 from gjax.data.dataset import DataError, Dataset, Field, Records, Split
 from gjax.data.embedded import EMBEDDED
 from gjax.data.pool import Draw, HostDraw, PooledRecords
-from gjax.data.sets import check_alike, find, from_config, load, open_sets, set_names
+from gjax.data.sets import find, from_config, load, made_alike, open_sets, set_names
+from gjax.data.summary import check_readable, summary
 
 __all__ = [
     'EMBEDDED',
@@ -31,7 +32,7 @@ __all__ = [
     'augment',
     'augment_batch',
     'batch_index',
-    'check_alike',
+    'check_readable',
     'converted',
     'drawn_rows',
     'epoch_order',
@@ -40,12 +41,14 @@ __all__ = [
     'from_config',
     'gather',
     'load',
+    'made_alike',
     'open_sets',
     'pad_crop',
     'rows_of',
     'set_names',
     'sources',
     'subset',
+    'summary',
     'to_batch',
     'to_levels',
     'with_validation',

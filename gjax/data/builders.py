@@ -21,8 +21,11 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from gjax.data import sources
 from gjax.data.dataset import DataError
-from gjax.data.sources import is_held_out, tfds_directory
+from gjax.data.entries import is_hidden, is_image, listed, shown
+from gjax.data.folders import held_out
+from gjax.data.summary import check_readable, summary
 
 _LIBSVM = 'https://www.csie.ntu.edu.tw/~cjlin/libsvmtools/datasets/multiclass'
 _DIGITS = tuple('0123456789')
@@ -95,6 +98,11 @@ class ImageSet(tfds.core.GeneratorBasedBuilder):
             supervised_keys=('image', 'label'),
             homepage=self.SOURCE,
         )
+
+    @property
+    def left_out(self) -> str:
+        """Which of its files it does not use, in words; known once `examples` has run."""
+        return ''
 
     def fetch(self, file: File) -> Path:
         return fetch(file, self.folder, mirror=self.mirror)
@@ -178,16 +186,27 @@ class SynDigits(ImageSet):
 
 
 class _Domains(ImageSet):
-    """Sets of several domains, one TFDS configuration each: an archive of .../DOMAIN/.../CLASS/image."""
+    """Sets of several domains, one TFDS configuration each: an archive of .../DOMAIN/.../CLASS/image.
+
+    Hidden and system entries are skipped as in folders (`entries.is_hidden`); other files of the domain that are no images
+    of its classes are left out, and counted.
+    """
 
     DOMAINS: ClassVar[tuple] = ()
+    _left: tuple[str, ...] = ()
+
+    @property
+    def left_out(self):
+        files = 'file' if len(self._left) == 1 else 'files'
+        return f'left out: {len(self._left)} {files} ({listed(self._left)})' if self._left else ''
 
     def archives(self) -> tuple[File, ...]:
         """The files that hold this domain, the first that is there counts."""
         raise NotImplementedError
 
+    @contextlib.contextmanager
     def _members(self):
-        """Yields (path in the archive, function that reads it), sorted."""
+        """A context that gives {path in the archive: function that reads it}, sorted; links in an archive are followed."""
         archives = self.archives()
         here = [file for file in archives if (self.folder / file.name).is_file()]
         try:
@@ -203,31 +222,35 @@ class _Domains(ImageSet):
                 names = {name: (lambda name=name: archive.read(name)) for name in archive.namelist()}
             else:
                 archive = stack.enter_context(tarfile.open(path))
-                files = [member for member in archive.getmembers() if member.isfile()]
+                files = [member for member in archive.getmembers() if not member.isdir()]
                 names = {m.name: (lambda m=m: archive.extractfile(m).read()) for m in files}
-            yield from sorted(names.items())
+            yield dict(sorted(names.items()))
 
     def examples(self, split):
         domain = self.builder_config.name
-        for name, read in self._members():
-            parts = Path(name).parts
-            is_image = name.lower().endswith(('.jpg', '.jpeg', '.png')) and '__MACOSX' not in parts
-            if (
-                is_image
-                and len(parts) > 2
-                and domain in parts[:-2]
-                and parts[-2] in self.CLASSES
-                and self.takes(name, split)
-            ):
-                yield f'{parts[-2]}/{parts[-1]}', read(), self.CLASSES.index(parts[-2])
+        with self._members() as members:
+            own, left = {}, []  # {path: class}, paths
+            for name in members:
+                parts = Path(name).parts
+                if name.endswith('/') or any(map(is_hidden, parts)) or domain not in parts[:-1]:
+                    continue
+                if is_image(name) and domain in parts[:-2] and parts[-2] in self.CLASSES:
+                    own[name] = self.CLASSES.index(parts[-2])
+                else:
+                    left.append(name)
+            self._left = tuple(left)
+            for (name, label), take in zip(own.items(), self.takes(list(own), list(own.values()), split), strict=True):
+                if take:
+                    key = '/'.join(Path(name).parts[-2:]).encode('utf-8', 'surrogateescape')  # any name has a key
+                    yield key, members[name](), label
 
-    def takes(self, name: str, split: str) -> bool:
-        """Whether the image belongs to the split."""
+    def takes(self, names: list[str], labels: list[int], split: str):
+        """Which of the images, by their paths in the archive and their classes, belong to the split: N bools."""
         raise NotImplementedError
 
 
-def _configs(names):
-    return [tfds.core.BuilderConfig(name=name, version=ImageSet.VERSION) for name in names]
+def _configs(names, version=ImageSet.VERSION):
+    return [tfds.core.BuilderConfig(name=name, version=version) for name in names]
 
 
 class Office31(_Domains):
@@ -281,25 +304,26 @@ class Office31(_Domains):
         names = ('domain_adaptation_images.tar.gz', 'domain_adaptation_images.zip', 'office31.tar.gz', 'office31.zip')
         return (File(f'{domain}.tgz', self._SHARED[domain]), *map(File, names))
 
-    def takes(self, name, split):
-        return True
+    def takes(self, names, labels, split):
+        return [True] * len(names)
 
 
 class Pacs(_Domains):
-    """PACS: art_painting, cartoon, photo and sketch images of 7 classes, 9,991 (Li et al. 2017). A tenth, by the hash of the
-    path, is the test split; the published folds are of the same images."""
+    """PACS: art_painting, cartoon, photo and sketch images of 7 classes, 9,991 (Li et al. 2017). A tenth of every class, by
+    hash of the path, is the test split (`folders.held_out`); the published folds are of the same images."""
 
+    VERSION = tfds.core.Version('1.1.0')  # 1.0.0 held out a tenth of all images, not of every class
     SHAPE = (227, 227, 3)
     SOURCE = 'https://arxiv.org/abs/1710.03077'
     DOMAINS = ('art_painting', 'cartoon', 'photo', 'sketch')
-    BUILDER_CONFIGS = _configs(DOMAINS)
+    BUILDER_CONFIGS = _configs(DOMAINS, VERSION)
     CLASSES = ('dog', 'elephant', 'giraffe', 'guitar', 'horse', 'house', 'person')
 
     def archives(self):
         return tuple(map(File, ('PACS.zip', 'pacs.zip', 'PACS.tar.gz')))
 
-    def takes(self, name, split):
-        return is_held_out('/'.join(Path(name).parts[-3:])) == (split == 'test')
+    def takes(self, names, labels, split):
+        return held_out(['/'.join(Path(name).parts[-3:]) for name in names], labels) == (split == 'test')
 
 
 BUILDERS = {'usps': Usps, 'mnist_m': MnistM, 'syn_digits': SynDigits, 'office31': Office31, 'pacs': Pacs}
@@ -312,11 +336,13 @@ def names() -> list[str]:
 
 
 def prepare(name: str, data_dir: str | None = None, *, manual_dir: str | None = None, mirror: str = '') -> Path:
-    """Prepares a set, in array_record format, if it is not there yet.
+    """Prepares a set, in array_record format, if it is not there yet, and reads an image of every split.
+
+    The set in one line goes to stderr.
 
     Args:
       name: one of `names()`; a set of several domains without one prepares them all.
-      data_dir: the TFDS directory; default TFDS_DATA_DIR, else ~/tensorflow_datasets.
+      data_dir: the TFDS directory; default TFDS_DATA_DIR, else ~/tfds.
       manual_dir: where published files are, or are put; default DATA_DIR/downloads/SET.
       mirror: a URL under which they lie by name; default GJAX_MIRROR, else where they are published.
 
@@ -324,7 +350,8 @@ def prepare(name: str, data_dir: str | None = None, *, manual_dir: str | None = 
       The folder of the (last) prepared set.
 
     Raises:
-      DataError: an unknown name, a file that is missing or not the published one, or one without examples.
+      DataError: an unknown name, a file that is missing or not the published one, one without examples, or a set that cannot
+        be read back.
     """
     base, _, domain = name.partition('/')
     if name not in names() and name not in BUILDERS:
@@ -332,7 +359,7 @@ def prepare(name: str, data_dir: str | None = None, *, manual_dir: str | None = 
     if os.environ.get('GJAX_PROGRESS') == '0':
         tfds.disable_progress_bar()
     domains = (domain,) if domain else getattr(BUILDERS[base], 'DOMAINS', ('',))
-    directory, ready = tfds_directory(data_dir), None
+    directory, ready = sources.tfds_directory(data_dir), None
     for own in domains:
         options = {'config': own} if own else {}
         builder = BUILDERS[base](data_dir=str(directory), file_format='array_record', **options)
@@ -350,4 +377,15 @@ def prepare(name: str, data_dir: str | None = None, *, manual_dir: str | None = 
                 reason = f'they hold no images of {f"{base}/{own}".rstrip("/")}'
             raise DataError(f'{base} cannot be prepared from the files in {builder.folder}: {reason}') from error
         ready = Path(builder.data_dir)
+        _check_prepared(f'{base}/{own}'.rstrip('/'), directory, ready, builder.left_out)
     return ready
+
+
+def _check_prepared(name: str, directory: Path, ready: Path, left_out: str) -> None:
+    """Says in one line, on stderr, what has been prepared; DataError if it cannot be read."""
+    try:
+        dataset = sources.tfds(name, str(directory))
+        check_readable(dataset)
+    except DataError as error:
+        raise DataError(f'{error}, from other files: remove {ready} before') from error
+    print(', '.join([summary(dataset), *([shown(left_out)] if left_out else [])]), file=sys.stderr)

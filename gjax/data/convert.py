@@ -32,8 +32,8 @@ def _convert(split: Split, size: int, channels: int) -> Split:
     columns = dict(split.columns)
     if size and split.images.shape[1:3] != (size, size):
         columns['image'] = np.stack([resize(image, size) for image in split.images])
-        if split.labels.ndim == 3:
-            columns['label'] = np.stack([_resize_map(labels, size) for labels in split.labels])
+        if (known := split.known_labels()) is not None and known.ndim == 3:
+            columns['label'] = np.stack([_resize_map(labels, size) for labels in known])
     columns['image'] = _recolour(columns['image'], channels or columns['image'].shape[-1])
     return Split(columns)
 
@@ -55,6 +55,9 @@ class ConvertedRecords:
     def class_labels(self) -> np.ndarray:
         return self.records.class_labels()
 
+    def known_labels(self) -> np.ndarray | None:
+        return self.records.known_labels()
+
 
 def converted(dataset: Dataset, size: int = 0, channels: int = 0) -> Dataset:
     """The set with images (and label maps) of `size` pixels a side and 1 or 3 `channels`; 0 keeps what they have.
@@ -73,7 +76,7 @@ def converted(dataset: Dataset, size: int = 0, channels: int = 0) -> Dataset:
     if shape == tuple(dataset.image_shape):
         return dataset
     fields = {**dataset.fields, 'image': dataset.fields['image']._replace(shape=shape)}
-    if fields['label'].kind == 'map':
+    if 'label' in fields and fields['label'].kind == 'map':
         fields['label'] = fields['label']._replace(shape=shape[:2])
     in_memory = all(isinstance(split, Split) for split in dataset.splits.values())
     change = _convert if in_memory else ConvertedRecords
@@ -97,28 +100,35 @@ class SubsetRecords:
     def class_labels(self) -> np.ndarray:
         return self.records.class_labels()[self.rows]
 
+    def known_labels(self) -> np.ndarray | None:
+        known = self.records.known_labels()
+        return None if known is None else known[self.rows]
+
 
 def rows_of(records: Records, rows: np.ndarray) -> Records:
     """These rows of a split as a split, decoded if it is."""
     return records.read(rows) if isinstance(records, Split) else SubsetRecords(records, rows)
 
 
-LABELS_READ = 200_000  # of a split that is not in memory: reading more only to draw some would take minutes
+LABELS_READ = 200_000  # of a split in files: reading the labels of more, only to draw some examples, would take minutes
 
 
-def drawn_rows(records: Records, count: int, seed: int) -> np.ndarray:
+def drawn_rows(dataset: Dataset, split: str, count: int, seed: int) -> np.ndarray:
     """The rows of `count` examples of a split, ascending, drawn by the seed: of every class its share, to one example.
 
-    Drawn from all examples alike where there are no classes, or too many examples to look at (`LABELS_READ`). All rows where
-    there are not more.
+    Drawn of all examples alike where they have no class, or where too many files would have to be read (`LABELS_READ`). All
+    rows where there are not more.
     """
+    records = dataset.splits[split]
     total = len(records)
     if count >= total:
         return np.arange(total)
     rng = np.random.default_rng([abs(seed), 2])
-    labels = np.asarray(records.class_labels()) if isinstance(records, Split) or total <= LABELS_READ else np.zeros(total)
-    if labels.shape != (total,):  # maps
-        labels = np.zeros(total)
+    labels = np.zeros(total)
+    if 'label' in dataset.fields and dataset.fields['label'].kind == 'label':
+        known = records.known_labels()
+        if known is not None or total <= LABELS_READ:
+            labels = records.class_labels() if known is None else known
     groups = [np.flatnonzero(labels == k) for k in np.unique(labels)]
     wanted = np.asarray([count * len(rows) / total for rows in groups])
     shares = np.floor(wanted).astype(int)
@@ -140,14 +150,15 @@ def subset(dataset: Dataset, count: int, seed: int, key: str) -> Dataset:
     if not count:
         return dataset
     rows = np.sort(np.random.default_rng(abs(seed)).choice(total, count, replace=False))
-    return dataclasses.replace(dataset, train=rows_of(dataset.train, rows))
+    origins = {**dataset.origins, 'train': f'of {total}, drawn by the seed'}
+    return dataclasses.replace(dataset, train=rows_of(dataset.train, rows), origins=origins)
 
 
 def with_validation(dataset: Dataset, share: float, seed: int) -> Dataset:
     """The set with a validation split: its own or, where it has none, `share` of its training examples, held out.
 
-    They are drawn by the seed, of every class the same share (label maps and points: of all). With a share of 0 nothing is
-    held out.
+    They are drawn by the seed, of every class the same share (label maps, and sets without labels: of all). With a share of
+    0 nothing is held out.
 
     Raises:
       DataError: not 0 <= share < 1.
@@ -157,7 +168,7 @@ def with_validation(dataset: Dataset, share: float, seed: int) -> Dataset:
     if dataset.validation is not None or not share:
         return dataset
     rng, total = np.random.default_rng([abs(seed), 1]), len(dataset.train)
-    if dataset.fields['label'].kind == 'label':
+    if 'label' in dataset.fields and dataset.fields['label'].kind == 'label':
         labels = np.asarray(dataset.train.class_labels())
         groups = [np.flatnonzero(labels == k) for k in np.unique(labels)]
     else:
@@ -168,4 +179,6 @@ def with_validation(dataset: Dataset, share: float, seed: int) -> Dataset:
     if not is_held.any():
         return dataset
     parts = {'train': ~is_held, 'validation': is_held}
-    return dataclasses.replace(dataset, **{name: rows_of(dataset.train, np.flatnonzero(own)) for name, own in parts.items()})
+    splits = {name: rows_of(dataset.train, np.flatnonzero(own)) for name, own in parts.items()}
+    origins = {**dataset.origins, 'validation': f'{share:g} of the training examples, drawn by the seed'}
+    return dataclasses.replace(dataset, origins=origins, **splits)

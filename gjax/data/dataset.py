@@ -26,8 +26,8 @@ IGNORE = 255  # the ignore value of label maps that name no other
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Split:
-    """Columns [N, ...] by field: 'image' uint8 [N, H, W, C] or 'points' float32 [N, D], and 'label', integers [N] or uint8
-    maps [N, H, W]. The index of an example is its row.
+    """Columns [N, ...] by field: 'image' uint8 [N, H, W, C] or 'points' float32 [N, D], and, of a set with labels, 'label',
+    integers [N] or uint8 maps [N, H, W]. The index of an example is its row.
     """
 
     columns: Mapping[str, np.ndarray]
@@ -51,6 +51,9 @@ class Split:
         """The class of every example, int [N]."""
         return self.labels
 
+    def known_labels(self) -> np.ndarray | None:
+        return self.columns.get('label')
+
 
 class Records(Protocol):
     """A split whose examples are decoded when asked for; a `Split` is one that has been decoded already."""
@@ -61,12 +64,18 @@ class Records(Protocol):
         """The examples of these rows, in this order; DataError if one cannot be read."""
 
     def class_labels(self) -> np.ndarray:
-        """The class of every example, int [N], without decoding images where the source allows it."""
+        """The class of every example, int [N], without decoding images; only of a set with labels."""
+
+    def known_labels(self) -> np.ndarray | None:
+        """The labels of all examples, [N] or maps [N, H, W]; None if there are none, or files would have to be read."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """A named set with a training and a test split, and a validation split where it has one."""
+    """A named set with a training and a test split, and a validation split where it has one.
+
+    A set without labels has no field 'label', and its examples have no such column.
+    """
 
     name: str
     train: Records
@@ -74,6 +83,8 @@ class Dataset:
     fields: Mapping[str, Field]
     class_names: tuple[str, ...] = ()  # where the source gives them
     validation: Records | None = None
+    origins: Mapping[str, str] = dataclasses.field(default_factory=dict)  # how a split came about that its source lacks
+    notes: tuple[str, ...] = ()  # what a reader should know, e.g. which files of its folder are left out
 
     @property
     def splits(self) -> dict[str, Records]:
@@ -96,10 +107,10 @@ class Dataset:
         if all(isinstance(split, Split) for split in self.splits.values()):
             return self
         splits = {name: records.read(np.arange(len(records))) for name, records in self.splits.items()}
-        if (label := self.fields['label']).kind == 'map':
+        if (label := self.fields.get('label')) is not None and label.kind == 'map':
             splits['ignore'] = label.ignore
         loaded = check_dataset(self.name, splits.pop('train'), splits.pop('test'), self.num_classes, **splits)
-        return dataclasses.replace(loaded, class_names=self.class_names)
+        return dataclasses.replace(loaded, class_names=self.class_names, origins=self.origins, notes=self.notes)
 
     @property
     def example_bytes(self) -> int:
@@ -113,29 +124,32 @@ class Dataset:
 
 
 def image_fields(image_shape, num_classes: int) -> dict[str, Field]:
-    """The fields of a set of images with one class each."""
-    return {
-        'image': Field('image', tuple(image_shape), 'uint8'),
-        'label': Field('label', (), 'int32', num_classes),
-    }
+    """The fields of a set of images with one class each, or without labels if `num_classes` is 0."""
+    label = {'label': Field('label', (), 'int32', num_classes)} if num_classes else {}
+    return {'image': Field('image', tuple(image_shape), 'uint8')} | label
 
 
-def check_split(name: str, images: np.ndarray, labels: np.ndarray) -> Split:
+def check_split(name: str, images: np.ndarray, labels: np.ndarray | None) -> Split:
     """A Split of these arrays.
 
     Args:
       name: how messages call the pair, e.g. 'npz:a.npz train'.
       images: uint8 [N, H, W] or [N, H, W, C], N > 0; or points, float32 [N, D].
-      labels: integers [N]; or label maps, uint8 [N, H, W].
+      labels: integers [N]; or label maps, uint8 [N, H, W]; None for a split without labels.
 
     Raises:
-      DataError: wrong dtype or shape; the message names it and what is allowed.
+      DataError: wrong dtype or shape, or points that are not finite; the message names it and what is allowed.
     """
     if images.dtype == np.float32 and images.ndim == 2 and images.size:
+        if not np.isfinite(images).all():
+            row = int(np.flatnonzero(~np.isfinite(images).all(axis=1))[0])
+            raise DataError(f'{name} has points that are not finite, e.g. in row {row}; allowed: finite numbers')
         first = {'points': np.ascontiguousarray(images)}
     else:
         first = {'image': _check_images(name, images)}
-    if not np.issubdtype(labels.dtype, np.integer):
+    if labels is None:
+        return Split(first)
+    if labels.dtype.kind not in 'iu':  # NumPy counts timedelta64 as an integer, too
         raise DataError(f'{name} labels have dtype {labels.dtype}; allowed: integers')
     pixels = first['image'].shape[:3] if 'image' in first else None
     if labels.dtype == np.uint8 and labels.shape == pixels and labels.ndim == 3:
@@ -170,7 +184,7 @@ def check_dataset(
 
     Args:
       name: how messages call the set.
-      train, test, validation: of `check_split`, all of one form.
+      train, test, validation: of `check_split`, all of one form: all have labels, or none.
       num_classes: K.
       ignore: of label maps, the value of pixels that count nowhere.
 
@@ -178,23 +192,26 @@ def check_dataset(
       DataError: labels outside 0..num_classes-1, or splits of different forms.
     """
     splits = {'train': train, 'test': test} | ({} if validation is None else {'validation': validation})
-    is_map = train.labels.ndim == 3
+    is_map = (labels := train.known_labels()) is not None and labels.ndim == 3
     if num_classes is None:
-        counted = train.labels[train.labels != ignore] if is_map else train.labels
-        num_classes = int(counted.max()) + 1 if counted.size else 0
+        num_classes = max(0, (_range(labels, ignore) or (0, -1))[1] + 1)
     for split_name, split in splits.items():
-        counted = split.labels[split.labels != ignore] if is_map else split.labels
+        if split.columns.keys() != train.columns.keys():
+            own, expected = (', '.join(each.columns) for each in (split, train))
+            raise DataError(f'{name} {split_name} has {own}; allowed: {expected}, as in train')
         # Before the cast, which would wrap; a map may hold ignored pixels alone.
-        low, high = (int(counted.min()), int(counted.max())) if counted.size else (0, num_classes - 1)
-        if low < 0 or high >= num_classes:
+        highest = min(num_classes, _MOST_CLASSES) - 1
+        low, high = _range(split.known_labels(), ignore) or (0, highest)
+        if low < 0 or high > highest:
             more = f', or {ignore}' if is_map else ''
-            raise DataError(f'{name} {split_name} labels run from {low} to {high}; allowed: 0..{num_classes - 1}{more}')
+            raise DataError(f'{name} {split_name} labels run from {low} to {high}; allowed: 0..{highest}{more}')
         for column, values in split.columns.items():
-            expected = train.columns.get(column)
-            if expected is None or values.shape[1:] != expected.shape[1:]:
+            expected = train.columns[column].shape[1:]
+            if values.shape[1:] != expected:
                 what = 'images' if column == 'image' else f'{column} values'
-                shape = None if expected is None else expected.shape[1:]
-                raise DataError(f'{name} {split_name} {what} have shape {values.shape[1:]}; allowed: {shape}, as in train')
+                raise DataError(
+                    f'{name} {split_name} {what} have shape {values.shape[1:]}; allowed: {expected}, as in train'
+                )
     fields = {}
     for column, values in train.columns.items():
         if column != 'label':
@@ -204,7 +221,17 @@ def check_dataset(
         else:
             fields[column] = Field('label', (), 'int32', num_classes)
     kinds = {
-        split: Split(dict(own.columns) | {'label': own.labels.astype(fields['label'].dtype)})
+        split: Split({column: values.astype(fields[column].dtype, copy=False) for column, values in own.columns.items()})
         for split, own in splits.items()
     }
     return Dataset(name, kinds['train'], kinds['test'], fields, validation=kinds.get('validation'))
+
+
+_MOST_CLASSES = 2**31 - 1  # labels are int32
+
+
+def _range(labels: np.ndarray | None, ignore: int) -> tuple[int, int] | None:
+    """The lowest and the highest label that counts; None if there is none."""
+    if labels is not None and labels.ndim == 3:
+        labels = labels[labels != ignore]
+    return (int(labels.min()), int(labels.max())) if labels is not None and labels.size else None

@@ -13,7 +13,7 @@ import os
 import numpy as np
 
 from gjax.data.dataset import DataError, Dataset, Split
-from gjax.data.sources import FolderRecords
+from gjax.data.folders import FolderRecords
 
 WHOLE_BYTES = 256 * 2**20
 SAMPLED = 256  # examples of a larger set

@@ -1,9 +1,11 @@
 """The data sets that a config names: one source or several, a target, unseen ones; by name, of one form."""
 
 from gjax.data import sources
+from gjax.data.classes import aligned, check_class_names, named
 from gjax.data.convert import converted, subset, with_validation
 from gjax.data.dataset import DataError, Dataset
 from gjax.data.embedded import EMBEDDED
+from gjax.data.folders import folder
 
 SOURCE, TARGET = 'source', 'target'
 
@@ -33,7 +35,7 @@ def _find(name: str, data_dir: str | None, image_size: int, key: str) -> Dataset
     if kind == 'npz' and path:
         return sources.npz(path, key)
     if kind == 'folder' and path:
-        return sources.folder(path, image_size, key)
+        return folder(path, image_size, key)
     if sources.is_tfds(name, data_dir):
         return sources.tfds(name, data_dir, image_size, key)
     hint = sources.nearest(name, [*EMBEDDED, *sources.OWN, *sources.tfds_names()])
@@ -83,6 +85,9 @@ def from_config(section, seed: int = 0) -> Dataset:
 def open_sets(section, seed: int = 0, *, sources_only: bool = False) -> dict[str, Dataset]:
     """All sets of a config's section `data`, by the names of `set_names`; images and classes are those of the first.
 
+    The others' labels are put into its order (`classes.aligned`); they may lack classes, and a target or unseen set may have
+    no labels at all.
+
     Args:
       section: a mapping; keys that older run directories lack are at their defaults.
       seed: draws the examples, where not all are asked for, and those held out for validation.
@@ -101,12 +106,14 @@ def open_sets(section, seed: int = 0, *, sources_only: bool = False) -> dict[str
     if not sources_only:
         names = section.get('unseen', ())
         asked += [(short, 'data.unseen', name, 0, '') for short, name in zip(unseen, names, strict=True)]
+    class_names = check_class_names(section.get('class_names', ()))
     found: dict[str, Dataset] = {}
     for short, key, name, count, count_key in asked:
         opened = find(name, section['dir'] or None, section['image_size'], section.get('channels', 0), key=key)
+        opened = named(opened, class_names, key, whole=not found)
         if found:
             first_key = 'its first' if key == asked[0][1] else asked[0][1]
-            check_alike(opened, next(iter(found.values())), key, first_key)
+            opened = made_alike(opened, next(iter(found.values())), key, first_key)
         if key != 'data.unseen':
             opened = with_validation(opened, section.get('validation', 0.0), seed)
             opened = subset(opened, count, seed, count_key)
@@ -114,24 +121,28 @@ def open_sets(section, seed: int = 0, *, sources_only: bool = False) -> dict[str
     return found
 
 
-def check_alike(other: Dataset, first: Dataset, key: str, first_key: str = 'data.name') -> None:
-    """DataError, in the words of `key`, unless a set has the classes and the form of the first one, that of `first_key`."""
-    if other.num_classes != first.num_classes:
-        raise DataError(f'{key} has {other.num_classes} classes; allowed: {first.num_classes}, as {first_key} has')
-    if other.class_names and first.class_names and other.class_names != first.class_names:
-        pairs = zip(other.class_names, first.class_names, strict=True)
-        k = next(i for i, pair in enumerate(pairs) if pair[0] != pair[1])
-        raise DataError(
-            f'class {k} of {key} is {other.class_names[k]!r}; allowed: {first.class_names[k]!r}, as in {first_key}'
-        )
+def made_alike(other: Dataset, first: Dataset, key: str, first_key: str = 'data.name') -> Dataset:
+    """The set with labels that mean what those of the first set mean (`classes.aligned`), if it has the first one's form.
+
+    Raises:
+      DataError: in the words of `key` and `first_key`, which have the sets: other classes, image shapes or columns.
+    """
+    unlabelled = 'label' not in other.fields
+    if unlabelled and 'label' in first.fields and key == 'data.sources':
+        raise DataError(f'{key} has {other.name!r}, which has no labels; allowed: labels, as {first_key} has')
+    if not unlabelled and 'label' not in first.fields:
+        raise DataError(f'{first_key} has no labels, {key} has; allowed: labels in {first_key}, or in neither')
+    kinds, expected = ({name: (f.kind, f.ignore) for name, f in of.fields.items()} for of in (other, first))
+    if not unlabelled and kinds['label'] == expected['label']:
+        other = aligned(other, first, key, first_key)
     if other.image_shape != first.image_shape:
         raise DataError(
             f'{key} has images of {other.image_shape}; allowed: {first.image_shape}, as {first_key} has: set '
             'data.image_size, data.channels'
         )
-    kinds, expected = ({name: (f.kind, f.ignore) for name, f in of.fields.items()} for of in (other, first))
     for name, (kind, ignore) in expected.items():
-        if kinds.get(name) != (kind, ignore):
+        if kinds.get(name) != (kind, ignore) and not (unlabelled and name == 'label'):
             own = kinds.get(name, ('nothing', None))
             ignored = [f' ignoring {value}' if value is not None else '' for value in (own[1], ignore)]
             raise DataError(f'{key} has {own[0]}{ignored[0]} as {name}; allowed: {kind}{ignored[1]}, as {first_key} has')
+    return other

@@ -1,26 +1,23 @@
-"""Data sets on disk: .npz files, folders of images, and prepared TFDS sets read without TensorFlow.
+"""Data sets on disk: .npz files, and prepared TFDS sets read without TensorFlow (folders of images: `folders`).
 
 An .npz is read whole; folders and TFDS sets decode an image when it is asked for, in whichever process asks.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import functools
-import hashlib
 import os
-import struct
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from gjax.data.convert import resize
 from gjax.data.dataset import IGNORE, DataError, Dataset, Split, check_dataset, check_split, image_fields
+from gjax.data.entries import is_hidden, listed
+from gjax.data.folders import stack
 
 _KEYS = ('train_images', 'train_labels', 'test_images', 'test_labels')
-_VALIDATION = ('validation_images', 'validation_labels')
-_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.webp')
-_TEST_FOLDERS = ('test', 'val', 'validation')
 OWN = ('usps', 'mnist_m', 'syn_digits', 'office31', 'pacs')  # the builders of `gjax.data.builders`
 
 
@@ -29,133 +26,54 @@ def npz(path: str, key: str = 'data.name') -> Dataset:
 
     validation_images and validation_labels are its validation split, if they are there. Labels uint8 [N, H, W] are label
     maps, whose pixels of the value `ignore` (a number in the file; default 255) count nowhere; images float32 [N, D] are
-    points. key: how messages call the setting.
+    points. A file without any labels, or whose labels are all -1, is a set without labels. key: how messages call the
+    setting.
 
     Raises:
-      DataError: no such file, no npz file, a key is missing, or an array is not of the form of `check_split`.
+      DataError: no such file, no npz file, a key is missing, only some of the splits or examples have labels, or an array is
+        not of the form of `check_split`.
     """
     name = f'npz:{path}'
     if not os.path.isfile(path):
         raise DataError(f'{key} is {name!r}, but there is no such file; write one with numpy.savez({", ".join(_KEYS)})')
+    arrays, left = _read_npz(path, name)
+    splits = ('train', 'test', *(['validation'] if arrays.keys() & {'validation_images', 'validation_labels'} else []))
+    labelled = [split for split in splits if f'{split}_labels' in arrays]
+    needed = [f'{split}_{what}' for split in splits for what in ('images', *(['labels'] if labelled else []))]
+    if missing := [array for array in needed if array not in arrays]:
+        both = '; allowed: labels in all splits or in none' if all(array.endswith('labels') for array in missing) else ''
+        raise DataError(f'{name} lacks {", ".join(missing)}; needed: {", ".join(needed)}{both}')
+    if labelled and all(_are_none(arrays[f'{split}_labels']) for split in splits):
+        for split in splits:
+            shape, count = arrays.pop(f'{split}_labels').shape, arrays[f'{split}_images'].shape[:1]
+            if shape != count:
+                raise DataError(f'{name} {split} labels have shape {shape}; allowed: {count}, one per image')
+    made = {s: check_split(f'{name} {s}', arrays[f'{s}_images'], arrays.get(f'{s}_labels')) for s in splits}
+    ignore = arrays.get('ignore', np.asarray(IGNORE))
+    if ignore.shape or ignore.dtype.kind not in 'iu':
+        raise DataError(f'{name} has an ignore of {ignore.dtype} {ignore.shape}; allowed: one integer')
+    notes = (f'left out: {len(left)} {"array" if len(left) == 1 else "arrays"} ({listed(left)})',) if left else ()
+    return dataclasses.replace(check_dataset(name, ignore=int(ignore), **made), notes=notes)
+
+
+def _read_npz(path: str, name: str) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The arrays of an .npz file that mean something to `npz`, and the names of its others."""
+    known = ('ignore', *(f'{split}_{what}' for split in ('train', 'test', 'validation') for what in ('images', 'labels')))
     try:
         with np.load(path, allow_pickle=False) as file:
-            missing = [key for key in _KEYS if key not in file.files]
-            if missing:
-                raise DataError(f'{name} lacks {", ".join(missing)}; needed: {", ".join(_KEYS)}')
-            more = [array for array in (*_VALIDATION, 'ignore') if array in file.files]
-            arrays = {array: file[array] for array in (*_KEYS, *more)}
-    except DataError:
-        raise
+            arrays = {array: file[array] for array in known if array in file.files}
+            left = sorted(array for array in file.files if array not in known and not is_hidden(array))
     except Exception as error:
         raise DataError(f'{name} is not a readable .npz file: {" ".join(str(error).split())[:200]}') from error
-    if len(arrays.keys() & set(_VALIDATION)) == 1:
-        raise DataError(f'{name} has one of {", ".join(_VALIDATION)}; allowed: both or none')
-    names = ('train', 'test', 'validation') if _VALIDATION[0] in arrays else ('train', 'test')
-    splits = {s: check_split(f'{name} {s}', arrays[f'{s}_images'], arrays[f'{s}_labels']) for s in names}
-    ignore = arrays.get('ignore', np.asarray(IGNORE))
-    if ignore.shape or not np.issubdtype(ignore.dtype, np.integer):
-        raise DataError(f'{name} has an ignore of {ignore.dtype} {ignore.shape}; allowed: one integer')
-    return check_dataset(name, ignore=int(ignore), **splits)
+    for array, values in arrays.items():
+        if not isinstance(values, np.ndarray):  # NumPy gives the bytes of a member that is no array
+            raise DataError(f'{name} has {array}, which is no array; write it with numpy.savez')
+    return arrays, left
 
 
-def is_held_out(relative: str) -> bool:
-    """A fixed tenth of the files, chosen by the hash of their path, so that adding files moves no other."""
-    return hashlib.sha256(relative.encode()).digest()[0] < 26
-
-
-def _to_pixels(image: Image.Image, image_size: int) -> np.ndarray:
-    """uint8 [H, W, 3]; a square of image_size pixels if that is not 0. ValueError for pixels of more than 8 bits."""
-    if image.mode[0] in 'IF':  # Pillow would cut them off at 255
-        raise ValueError(f'its pixels have more than 8 bits (mode {image.mode})')
-    if image.mode != 'RGB':
-        image = image.convert('RGB')
-    if image_size and image.size != (image_size, image_size):
-        image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
-    return np.asarray(image)
-
-
-def _stack(name: str, images: list[np.ndarray]) -> np.ndarray:
-    shapes = {image.shape for image in images}
-    if len(shapes) > 1:
-        raise DataError(f'{name} holds images of {len(shapes)} sizes, e.g. {sorted(shapes)[:2]}; set data.image_size')
-    return np.stack(images)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class FolderRecords:
-    """One split of a folder tree, decoded file by file."""
-
-    name: str
-    root: Path
-    files: tuple[str, ...]
-    labels: np.ndarray
-    image_size: int
-
-    def __len__(self):
-        return len(self.files)
-
-    def _pixels(self, file: str) -> np.ndarray:
-        try:
-            with open(f'{self.root}/{file}', 'rb') as stream, Image.open(stream) as image:
-                return _to_pixels(image, self.image_size)
-        except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
-            raise DataError(f'{self.name}: {file} is not a readable image: {error}') from error
-
-    def read(self, rows) -> Split:
-        images = _stack(self.name, [self._pixels(self.files[row]) for row in rows])
-        return Split({'image': images, 'label': self.labels[rows]})
-
-    def class_labels(self) -> np.ndarray:
-        return self.labels
-
-
-def folder(path: str, image_size: int = 0, key: str = 'data.name') -> Dataset:
-    """A Dataset from class/image files, from train/class/image and test/class/image, or from domain/class/image.
-
-    The test folder may be called val or validation; beside one called test, such a folder is the validation split. Classes
-    are the sorted folder names. Without such folders a tenth of the files, by hash of the path, is the test split; domains
-    are pooled. Images become RGB, resized to image_size if given. Images are decoded when read. key: how messages call the
-    setting.
-
-    Raises:
-      DataError: no such folder, no images, or, when read, sizes that differ without `image_size`.
-    """
-    root, name = Path(path), f'folder:{path}'
-    if not root.is_dir():
-        raise DataError(f'{key} is {name!r}, but there is no such folder; it should hold class/image files')
-    found = [Path(at, file) for at, _, files in os.walk(root) for file in files if file.lower().endswith(_SUFFIXES)]
-    relatives = sorted(file.relative_to(root) for file in found)
-    depths = {len(r.parts) for r in relatives}
-    if depths not in ({2}, {3}):
-        raise DataError(
-            f'{name} holds images at depths {sorted(depths)}; allowed: all class/image or all domain/class/image'
-        )
-    first = {r.parts[0] for r in relatives}
-    has_splits = depths == {3} and 'train' in first
-    named = {own: 'train' if own == 'train' else 'test' for own in first}  # the split that each first folder is
-    if has_splits:
-        others = first - {'train'}
-        if 'test' in others and len(others) == 2:
-            named |= {own: 'validation' for own in others if own != 'test'}
-        if not others <= set(_TEST_FOLDERS) or len(set(named.values())) != len(first) or len(first) < 2:
-            raise DataError(
-                f'{name} holds {", ".join(sorted(first))}; allowed: train with one of {", ".join(_TEST_FOLDERS)}, or with '
-                'test and one of the others'
-            )
-    classes = {name: k for k, name in enumerate(sorted({r.parts[-2] for r in relatives}))}
-    members: dict[str, list[str]] = {'train': [], 'test': []} | {split: [] for split in named.values() if has_splits}
-    for relative in relatives:
-        file = relative.as_posix()
-        split = named[relative.parts[0]] if has_splits else 'test' if is_held_out(file) else 'train'
-        members[split].append(file)
-    records = {}
-    for split, files in members.items():
-        if not files:
-            raise DataError(f'{name} holds too few images: none falls into the {split} split')
-        labels = np.asarray([classes[Path(file).parts[-2]] for file in files], np.int32)
-        records[split] = FolderRecords(name, root, tuple(files), labels, image_size)
-    fields = image_fields(records['train'].read([0]).images.shape[1:], len(classes))
-    return Dataset(name, records['train'], records['test'], fields, tuple(classes), records.get('validation'))
+def _are_none(labels: np.ndarray) -> bool:
+    """Whether labels say that there are none: -1 all of them."""
+    return labels.dtype.kind == 'i' and labels.size > 0 and bool((labels == -1).all())
 
 
 def tfds_names() -> list[str]:
@@ -193,9 +111,8 @@ class TfdsRecords:
     name: str
     directory: str
     split: str
-    num_classes: int
+    num_classes: int  # 0: without labels
     image_size: int
-    labelled: bool = True
 
     @functools.cached_property
     def _source(self):
@@ -213,26 +130,47 @@ class TfdsRecords:
         return resize(image, self.image_size)
 
     def read(self, rows) -> Split:
-        name = f'{self.name} {self.split}'
-        try:
-            images, labels = [], np.zeros(len(rows), np.int64)
-            for i, row in enumerate(rows):
+        images, labels = [], []
+        with self._reading():
+            for row in rows:
                 example = self._source[int(row)]
                 images.append(self._pixels(example['image']))
-                labels[i] = example['label'] if self.labelled else 0
-        except Exception as error:
-            reason = ' '.join(str(error).split())[:160]
-            raise DataError(f'{name} is prepared but cannot be read ({reason}); prepare it again') from error
-        split = check_split(name, _stack(name, images), labels)
-        if split.labels.min() < 0 or split.labels.max() >= self.num_classes:
-            low, high = split.labels.min(), split.labels.max()
-            raise DataError(f'{name} labels run from {low} to {high}; allowed: 0..{self.num_classes - 1}')
-        return Split({'image': split.images, 'label': split.labels.astype(np.int32)})
+                labels.append(example['label'] if self.num_classes else -1)
+        name = f'{self.name} {self.split}'
+        split = check_split(name, stack(name, images), np.asarray(labels, np.int64) if self.num_classes else None)
+        return Split({**split.columns, 'label': self._checked(split.labels)}) if self.num_classes else split
 
     def class_labels(self) -> np.ndarray:
-        if not self.labelled:
-            return np.zeros(len(self), np.int32)
-        return np.asarray([self._source[i]['label'] for i in range(len(self))], np.int32)
+        import tensorflow_datasets as tfds
+
+        builder = _tfds_builder(self.name, self.directory)
+        with self._reading():
+            images = [name for name, own in builder.info.features.items() if isinstance(own, tfds.features.Image)]
+            decoders = {name: tfds.decode.SkipDecoding() for name in images}
+            source = builder.as_data_source(self.split, decoders=decoders)
+            labels = np.asarray([source[i]['label'] for i in range(len(source))], np.int64)
+        return self._checked(labels)
+
+    def known_labels(self) -> None:
+        return None
+
+    @contextlib.contextmanager
+    def _reading(self):
+        """Turns whatever TFDS raises into one line."""
+        try:
+            yield
+        except Exception as error:
+            reason = ' '.join(str(error).split())[:160]
+            raise DataError(
+                f'{self.name} {self.split} is prepared but cannot be read ({reason}); prepare it again'
+            ) from error
+
+    def _checked(self, labels: np.ndarray) -> np.ndarray:
+        """The labels as int32; DataError if one is no class."""
+        if len(labels) and (labels.min() < 0 or labels.max() >= self.num_classes):
+            low, high, name = labels.min(), labels.max(), f'{self.name} {self.split}'
+            raise DataError(f'{name} labels run from {low} to {high}; allowed: 0..{self.num_classes - 1}')
+        return labels.astype(np.int32)
 
 
 def _tfds_builder(name: str, directory: str):
@@ -244,6 +182,8 @@ def _tfds_builder(name: str, directory: str):
 
 def tfds(name: str, data_dir: str | None, image_size: int = 0, key: str = 'data.name') -> Dataset:
     """A Dataset from a prepared TFDS set in array_record format, decoded when read; no TensorFlow.
+
+    A set without the feature 'label' is one without labels.
 
     Args:
       name: a TFDS name, e.g. 'cifar10', or that of a set prepared by a builder of your own.
@@ -277,12 +217,12 @@ def tfds(name: str, data_dir: str | None, image_size: int = 0, key: str = 'data.
     test_name = next((s for s in ('test', 'validation') if s in splits), None)
     if 'train' not in splits or test_name is None:
         raise DataError(f'{name} has splits {", ".join(splits)}; needed: train, and test or validation')
-    labelled, classes, names = 'label' in features, 1, ()  # all images of a set without labels are of one class
-    if labelled and not hasattr(features['label'], 'num_classes'):
-        raise DataError(f'{name} has a label of type {type(features["label"]).__name__}; needed: ClassLabel')
-    if labelled:
+    classes, names = 0, ()
+    if 'label' in features:
+        if not hasattr(features['label'], 'num_classes'):
+            raise DataError(f'{name} has a label of type {type(features["label"]).__name__}; needed: ClassLabel')
         classes, names = features['label'].num_classes, tuple(features['label'].names or ())
-    options = (classes, image_size, labelled)
+    options = (classes, image_size)
     train, test = (TfdsRecords(name, str(directory), split, *options) for split in ('train', test_name))
     for records in (train, test):
         if not len(records):

@@ -26,7 +26,8 @@ def _read(records: Records, index: np.ndarray, image_shape) -> dict[str, np.ndar
     first = columns['image' if 'image' in columns else 'points']
     if first.shape[1:] != tuple(image_shape):
         raise DataError(f'images of shape {first.shape[1:]} among images of {tuple(image_shape)}; set data.image_size')
-    return {**columns, 'label': _as_stored(columns['label']), 'index': index.astype(np.int32)}
+    labels = {'label': _as_stored(columns['label'])} if 'label' in columns else {}
+    return {**columns, **labels, 'index': index.astype(np.int32)}
 
 
 def _as_stored(labels: np.ndarray) -> np.ndarray:
@@ -48,7 +49,8 @@ class TrainBatches:
         return self.num_steps
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
-        """{'image': uint8 [b, H, W, C], 'label': int32 [b] or uint8 maps, 'index': int32 [b]}, b = len(rows)."""
+        """{'image': uint8 [b, H, W, C], 'label': int32 [b] or uint8 maps, if there are labels, 'index': int32 [b]}, b =
+        len(rows)."""
         return _read(self.records, self.order(step)[self.rows], self.image_shape)
 
 

@@ -32,8 +32,8 @@ class AdaptationEvaluation:
 
 
 def accuracy_by_class(logits: Callable, num_classes: int, sources: tuple[str, ...] = (), of: str = 'target') -> Means:
-    """Accuracy and cross-entropy of every set; of the set `of` also by class, and as the mean over its classes; of several
-    sources also their mean, 'source_accuracy'.
+    """Accuracy and cross-entropy of every set with labels; of the set `of` also by class, and as the mean over the classes
+    that it has; of several sources also their mean, 'source_accuracy'.
 
     Args:
       logits: (state, images [B, H, W, C]) -> [B, K], as evaluation sees them.
@@ -68,12 +68,13 @@ def accuracy_by_class(logits: Callable, num_classes: int, sources: tuple[str, ..
             found |= {f'{of}_class_{k}_accuracy': value for k, value in accuracy.items()}
         return found
 
-    return Means(function, conclude=conclude, across=across)
+    return Means(function, conclude=conclude, across=across, needs=('label',))
 
 
 class Embeddings(Evaluator):
     """How well a linear classifier tells the domains of training apart by their embeddings (see `metrics.told_apart`), and,
-    at the end, embeddings of test images for figures: 'SET_embedding', 'SET_label', 'SET_prediction' in images.npz.
+    at the end, embeddings of test images for figures: 'SET_embedding', 'SET_prediction' and, of a set with labels,
+    'SET_label' in images.npz.
     """
 
     def __init__(self, features: Callable, logits: Callable, options: AdaptationEvaluation):
@@ -90,11 +91,8 @@ class Embeddings(Evaluator):
 
         def embed(state, batch, *, rng):
             predictions = logits(state, batch['image']).argmax(axis=-1)
-            return {
-                'embedding': features(state, batch['image']),
-                'label': batch['label'],
-                'prediction': predictions,
-            }
+            labels = {'label': batch['label']} if 'label' in batch else {}
+            return {'embedding': features(state, batch['image']), **labels, 'prediction': predictions}
 
         self.embed = embed
 

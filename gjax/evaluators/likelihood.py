@@ -220,8 +220,8 @@ class Foreign(Evaluator):
         if name == NOISE:
             shape = (self.test.ood_examples, *look.info.image_shape)
             return np.random.default_rng(abs(look.seed)).integers(0, 256, shape, np.uint8)
-        records = look.other_set(name, 'evaluation.ood').test
-        return np.asarray(records.read(data.drawn_rows(records, self.test.ood_examples, look.seed)).images)
+        other = look.other_set(name, 'evaluation.ood')
+        return np.asarray(other.test.read(data.drawn_rows(other, 'test', self.test.ood_examples, look.seed)).images)
 
     def _measured(self, look) -> dict[str, dict[str, np.ndarray]]:
         """{'test': own images and bits, 'SET': another's, 'SET attacked': after the attack on it}."""

@@ -20,6 +20,7 @@ class Means(Evaluator):
         when: frozenset = BOTH,
         sets: tuple[str, ...] | None = None,
         splits: tuple[str, ...] = ('validation', 'test'),
+        needs: tuple[str, ...] = (),
         protocol: str = '',
         concerns: tuple[str, ...] = (),
     ):
@@ -31,16 +32,19 @@ class Means(Evaluator):
           when: LOG, END or BOTH.
           sets: which sets; default all that the run trains on, the target and the unseen ones.
           splits: of those, the ones that a set has.
+          needs: the fields that the function reads and a set may lack ('label'); sets without them are left out.
           protocol: how the numbers were measured.
           concerns: parts of the names of the metrics of which it says that; default all.
         """
         self.function, self.conclude, self.across, self.when = function, conclude or dict, across, when
-        self.sets, self.splits, self.protocol, self.concerns = sets, splits, protocol, concerns
+        self.sets, self.splits, self.needs = sets, splits, needs
+        self.protocol, self.concerns = protocol, concerns
 
     def __call__(self, state, look):
         found = {}
         for split in self.splits:
             names = [name for name in (look.sets if self.sets is None else self.sets) if look.count(name, split)]
+            names = [name for name in names if look.has(name, *self.needs)]
             means = {name: look.means(self.function, name, split) for name in names}
             start = '' if split == 'test' else f'{split}_'
             for name, own in means.items():

@@ -137,12 +137,13 @@ def robust_accuracy(logits: Callable, test: RobustEvaluation) -> tuple[Means, Me
         return final_accuracy(partial(logits, state), batch, test, rng=rng)
 
     return (
-        Means(quick, when=LOG),
+        Means(quick, when=LOG, needs=('label',)),
         Means(
             final,
             when=END,
             conclude=partial(curve_by_radius, test),
             splits=('test',),
+            needs=('label',),
             protocol=test.protocol(),
             concerns=('robust_accuracy', 'accuracy_at_'),
         ),

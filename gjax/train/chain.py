@@ -6,7 +6,7 @@ from pathlib import Path
 
 import jax
 
-from gjax import methods
+from gjax import data, methods
 from gjax.methods.core.contract import Stage
 from gjax.train import config as configs
 from gjax.train.errors import RunError
@@ -25,7 +25,7 @@ class Chain:
     def __init__(self, config, mesh=None):
         self.config = configs.copy(config)
         configs.override(self.config, {'stage': ''})
-        self._mesh, self._runs = mesh, []
+        self._mesh, self._runs, self._told = mesh, [], set()
         self.main = self.run(self.config)
         self.stages = {stage.name: stage for stage in self.main.method.stages()}
         check_stage(config, self.main.method)
@@ -51,6 +51,13 @@ class Chain:
                 return run
         self._runs.append((plain, Run(config, self._mesh)))
         return self._runs[-1][1]
+
+    def told(self, run: Run) -> list[str]:
+        """What the data of a run is, a line for each set, without what has been told of an earlier stage."""
+        lines = [f'{name}: {data.summary(own)}' for name, own in run.datasets.items()]
+        new = [line for line in lines if line not in self._told]
+        self._told.update(new)
+        return new
 
     def parents(self, name: str, folder: Path) -> dict[str, Path]:
         """The folders of the runs from which that of the stage `name`, in `folder`, begins."""

@@ -46,6 +46,8 @@ def base_config() -> ml_collections.ConfigDict:
             'validation': 0.1,
             'examples': 0,  # train on so many of each source, drawn by the seed; 0: all
             'target_examples': 0,  # the same of the target
+            # The classes in the order of their labels: names those of sets with numbers, orders those of sets with names.
+            'class_names': (),
             'image_size': 0,  # resize to this side; 0 keeps what the set has
             'channels': 0,  # 3: grey images repeated; 1: the luma of coloured ones; 0 keeps what the set has
             'streaming': False,  # decode while training instead of holding the set on the devices
@@ -288,7 +290,13 @@ def to_json(config) -> str:
 
 
 # Keys that configs of format 1 lacked, at the values that stand for their absence.
-_LATER_KEYS = {'data.sources': (), 'data.unseen': (), 'data.validation': 0.0, 'optimizer.rho': 0.9}
+_LATER_KEYS = {
+    'data.sources': (),
+    'data.unseen': (),
+    'data.validation': 0.0,
+    'data.class_names': (),
+    'optimizer.rho': 0.9,
+}
 
 
 def identity(config) -> str:

@@ -65,11 +65,15 @@ class Look:
         """The number of examples of a split of the set `name`; 0 if it has none."""
         return len(self._run.datasets[name].splits.get(split, ()))
 
+    def has(self, name: str, *fields: str) -> bool:
+        """Whether the set `name` has all of these fields; a set without labels lacks 'label'."""
+        return set(fields) <= self._run.datasets[name].fields.keys()
+
     def drawn(self, name: str, split: str, count: int) -> np.ndarray:
         """Rows of at most `count` examples of a split of the set `name`, see `gjax.data.drawn_rows`; the same every time."""
 
         def draw():
-            return data.drawn_rows(self._run.datasets[name].splits[split], count, self.seed)
+            return data.drawn_rows(self._run.datasets[name], split, count, self.seed)
 
         return self._run.once(('drawn', name, split, count), draw)
 

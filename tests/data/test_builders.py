@@ -116,8 +116,43 @@ def test_pacs_all_domains_at_once(tmp_path):
     for domain in builders.Pacs.DOMAINS:
         dataset = data.find(f'pacs/{domain}', str(tmp_path / 'tfds'))
         assert len(dataset.train) + len(dataset.test) == 40
-        assert 0 < len(dataset.test) < 12
+        assert sorted(dataset.test.class_labels().tolist()) == [0, 0, 6, 6]  # a tenth of either class
         assert dataset.class_names == builders.Pacs.CLASSES
+
+
+def test_hidden_entries_of_an_archive_are_skipped_and_others_counted(tmp_path, capsys):
+    files = {f'office/webcam/images/mug/{i}.jpg': _image(20 * i, kind='JPEG') for i in range(3)}
+    files |= {'office/webcam/images/mug/._0.jpg': b'x', 'office/webcam/images/.ipynb_checkpoints/mug/0.jpg': b'x'}
+    files |= {'__MACOSX/webcam/images/mug/0.jpg': b'x', 'office/webcam/images/mug/Thumbs.db': b'x'}
+    files |= {'office/webcam/images/cup/0.jpg': _image(0), 'office/webcam/list.txt': b'x', 'office/dslr/list.txt': b'x'}
+    _archive(tmp_path / 'office31.zip', files)
+    dataset = _prepared('office31/webcam', tmp_path, tmp_path)
+    assert sorted(dataset.train.images[:, 0, 0, 0].tolist()) == [0, 20, 40]
+    expected = '3 train / 3 test, 31 classes, left out: 2 files (office/webcam/images/cup/0.jpg, office/webcam/list.txt)'
+    assert f'office31/webcam: {expected}' in capsys.readouterr().err
+
+
+def test_a_set_that_cannot_be_read_is_not_called_prepared(tmp_path):
+    _archive(tmp_path / 'office31.zip', {'office/webcam/images/mug/0.jpg': b'no image'})
+    with pytest.raises(
+        data.DataError, match=r'office31/webcam train is prepared but cannot .*: remove .*/webcam/1.0.0 before'
+    ):
+        builders.prepare('office31/webcam', str(tmp_path / 'tfds'), manual_dir=str(tmp_path))
+
+
+def test_links_in_an_archive_are_followed(tmp_path):
+    with tarfile.open(tmp_path / 'webcam.tgz', 'w:gz') as archive:
+        for i in range(2):
+            member, content = tarfile.TarInfo(f'webcam/images/mug/{i}.jpg'), _image(20 * i, kind='JPEG')
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+        for kind, target in ((tarfile.LNKTYPE, 'webcam/images/mug/0.jpg'), (tarfile.SYMTYPE, '../mug/1.jpg')):
+            member = tarfile.TarInfo(f'webcam/images/bike/{target[-5]}.jpg')
+            member.type, member.linkname = kind, target
+            archive.addfile(member)
+    dataset = _prepared('office31/webcam', tmp_path, tmp_path)
+    found = zip(dataset.train.images[:, 0, 0, 0].tolist(), dataset.train.labels.tolist(), strict=True)
+    assert sorted(found) == [(0, 1), (0, 17), (20, 1), (20, 17)]
 
 
 def test_a_mirror_serves_files_by_name(tmp_path):

@@ -157,22 +157,32 @@ def test_a_subset_is_seeded():
 @pytest.mark.parametrize('count', [1, 7, 20, 99])
 def test_drawn_rows_hold_of_every_class_its_share(labels, count):
     """Every k-th of examples with cyclic labels would hold half of the classes, or one."""
-    train = _labelled(labels, num_classes=10).train
-    rows = data.drawn_rows(train, count, 3)
+    found = _labelled(labels, num_classes=10)
+    rows = data.drawn_rows(found, 'train', count, 3)
     assert len(rows) == count
     assert (np.diff(rows) > 0).all()
     sizes = np.bincount(labels, minlength=10)
     assert np.abs(np.bincount(labels[rows], minlength=10) - count * sizes / 100).max() < 1
-    np.testing.assert_array_equal(rows, data.drawn_rows(train, count, 3))
-    assert count == 99 or not np.array_equal(rows, data.drawn_rows(train, count, 4))
+    np.testing.assert_array_equal(rows, data.drawn_rows(found, 'train', count, 3))
+    assert count == 99 or not np.array_equal(rows, data.drawn_rows(found, 'train', count, 4))
+    np.testing.assert_array_equal(data.drawn_rows(found, 'train', 100, 0), np.arange(100))
 
 
-def test_drawn_rows_without_classes(monkeypatch):
-    train = _labelled(np.arange(40) % 4, num_classes=4).train
-    np.testing.assert_array_equal(data.drawn_rows(train, 40, 0), np.arange(40))
+class _InFiles(convert.SubsetRecords):
+    """Records whose labels cost a reading of all files."""
+
+    def known_labels(self):
+        return None
+
+
+def test_drawn_rows_of_files_maps_and_sets_without_labels(monkeypatch):
+    found = _labelled(np.arange(40) % 4, num_classes=4)
+    files = dataclasses.replace(found, train=_InFiles(found.train, np.arange(40)))
+    np.testing.assert_array_equal(data.drawn_rows(files, 'train', 8, 1), data.drawn_rows(found, 'train', 8, 1))
     maps = check_split('m', np.zeros((9, 2, 2, 1), np.uint8), np.zeros((9, 2, 2), np.uint8))
-    assert len(set(data.drawn_rows(maps, 5, 0))) == 5
+    assert len(set(data.drawn_rows(check_dataset('m', maps, maps, 2), 'train', 5, 0))) == 5
+    bare = check_split('b', np.zeros((9, 2, 2, 1), np.uint8), None)
+    assert len(set(data.drawn_rows(check_dataset('b', bare, bare), 'test', 5, 0))) == 5
     monkeypatch.setattr(convert, 'LABELS_READ', 10)
-    records = convert.SubsetRecords(train, np.arange(30))  # not in memory
-    monkeypatch.setattr(convert.SubsetRecords, 'class_labels', lambda self: pytest.fail('read all labels'))
-    assert len(set(data.drawn_rows(records, 5, 0))) == 5
+    monkeypatch.setattr(_InFiles, 'class_labels', lambda self: pytest.fail('read all labels'))
+    assert len(set(data.drawn_rows(files, 'train', 5, 0))) == 5

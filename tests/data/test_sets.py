@@ -90,8 +90,8 @@ def test_short_names(names, message):
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        ({'sources': ('photo', 'four')}, r'data.sources has 4 classes; allowed: 3, as its first has'),
-        ({'name': 'photo', 'target': 'four'}, r'data.target has 4 classes; allowed: 3'),
+        ({'sources': ('photo', 'four')}, r'data.sources has 4 classes; allowed: at most 3, as its first has'),
+        ({'name': 'photo', 'target': 'four'}, r'data.target has 4 classes; allowed: at most 3, as data.name has'),
         ({'name': 'photo', 'unseen': ('wide',)}, r'data.unseen has images of \(4, 6, 1\); allowed: \(4, 4, 1\)'),
         ({'name': 'photo', 'target': 'wide'}, r'data.target has images of \(4, 6, 1\).*set data.image_size'),
         (

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -43,6 +44,22 @@ def test_npz_round_trip(tmp_path):
         ({'train_labels': np.asarray([-1, 1, 2, 0, 1, 2, 0, 1])}, 'run from -1 to 2'),
         ({'test_images': np.zeros((3, 4, 4, 3), np.uint8)}, r'allowed: \(6, 6, 3\), as in train'),
         ({'train_images': np.asarray([None] * 8)}, r'not a readable \.npz file'),
+        ({'train_labels': np.asarray([0, 1, 2, 0, 1, 2, 0, 1], 'm8[s]')}, r'dtype timedelta64\[s\]; allowed: integers'),
+        ({'train_labels': np.zeros(8, bool)}, 'dtype bool; allowed: integers'),
+        (
+            {'train_labels': np.asarray([0, 2**31 - 1] * 4)},
+            r'train labels run from 0 to 2147483647; allowed: 0\.\.2147483646',
+        ),
+        ({'test_labels': np.full(3, -1)}, r'test labels run from -1 to -1; allowed: 0\.\.2'),
+        ({'train_labels': None}, 'lacks train_labels; needed: .*; allowed: labels in all splits or in none'),
+        (
+            {'train_labels': np.full((8, 1), -1), 'test_labels': np.full(3, -1)},
+            r'labels have shape \(8, 1\); allowed: \(8,\)',
+        ),
+        (
+            {'train_images': np.full((8, 2), np.nan, np.float32), 'test_images': np.zeros((3, 2), np.float32)},
+            'train has points that are not finite, e.g. in row 0; allowed: finite numbers',
+        ),
     ],
 )
 def test_bad_npz_is_refused(tmp_path, change, message):
@@ -50,6 +67,36 @@ def test_bad_npz_is_refused(tmp_path, change, message):
     np.savez(tmp_path / 'a.npz', **arrays)
     with pytest.raises(data.DataError, match=message):
         data.load(f'npz:{tmp_path}/a.npz')
+
+
+@pytest.mark.parametrize('labels', [None, -1])
+def test_an_npz_without_labels_is_a_set_without_labels(tmp_path, labels):
+    """Without the arrays, or where all are -1."""
+    arrays = _arrays() | {'validation_images': _arrays()['test_images']}
+    counts = {'train': 8, 'test': 3, 'validation': 3}
+    arrays |= {f'{split}_labels': None if labels is None else np.full(n, labels) for split, n in counts.items()}
+    np.savez(tmp_path / 'a.npz', **{key: value for key, value in arrays.items() if value is not None})
+    dataset = data.load(f'npz:{tmp_path}/a.npz')
+    assert (dataset.num_classes, list(dataset.fields)) == (0, ['image'])
+    for split, count in counts.items():
+        assert list(dataset.splits[split].columns) == ['image']
+        np.testing.assert_array_equal(dataset.splits[split].images, arrays[f'{split}_images'])
+        assert len(dataset.splits[split]) == count
+    assert data.summary(dataset) == f'npz:{tmp_path}/a.npz: 8 train / 3 validation / 3 test, no labels'
+
+
+def test_what_an_npz_has_beside_is_said(tmp_path):
+    np.savez(tmp_path / 'a.npz', **_arrays(), extra_images=np.zeros(2), names=np.zeros(1))
+    expected = '8 train / 3 test, 3 classes (0 4, 1 4, 2 3), left out: 2 arrays (extra_images, names)'
+    assert data.summary(data.find(f'npz:{tmp_path}/a.npz')) == f'npz:{tmp_path}/a.npz: {expected}'
+
+
+def test_a_member_that_is_no_array_is_refused(tmp_path):
+    np.savez(tmp_path / 'a.npz', **{key: value for key, value in _arrays().items() if key != 'train_labels'})
+    with zipfile.ZipFile(tmp_path / 'a.npz', 'a') as archive:
+        archive.writestr('train_labels', b'01201201')
+    with pytest.raises(data.DataError, match='has train_labels, which is no array; write it with'):
+        data.find(f'npz:{tmp_path}/a.npz')
 
 
 def _maps():
@@ -103,7 +150,7 @@ def test_a_validation_split_through_npz(tmp_path):
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        ({'validation_labels': np.asarray([1])}, 'has one of validation_images, validation_labels; allowed: both or none'),
+        ({'validation_labels': np.asarray([1])}, 'lacks validation_images; needed: .*validation_images, validation_labels'),
         (
             {'validation_labels': np.asarray([9]), 'validation_images': np.zeros((1, 6, 6, 3), np.uint8)},
             r'validation labels run from 9 to 9; allowed: 0\.\.2',
@@ -225,6 +272,13 @@ assert (len(dataset.train), len(dataset.test), dataset.num_classes) == (9, 4, 3)
 assert ((dataset.train.images[:, 0, 0, 0] // 10) % 3 == dataset.train.labels).all()
 assert sorted(dataset.train.images[:, 0, 0, 0].tolist()) == list(range(0, 90, 10))
 assert 'tensorflow' not in sys.modules and 'torch' not in sys.modules
+import tensorflow_datasets as tfds
+lazy = data.find('tiny', sys.argv[1])
+def decode(self, image):
+    raise AssertionError('an image was decoded for its label')
+tfds.features.Image.decode_example_np = decode
+assert lazy.train.class_labels().tolist() == dataset.train.labels.tolist()
+assert lazy.train.class_labels().dtype == dataset.train.labels.dtype == 'int32'
 """
 
 
@@ -238,8 +292,8 @@ import sys, tensorflow_datasets as tfds
 from gjax import data
 with tfds.testing.mock_data(num_examples=7):
     dataset = data.load('cifar10', sys.argv[1])
-    faces = data.load('celeb_a', sys.argv[1], image_size=64)  # without labels: one class
-assert faces.train.images.shape == (7, 64, 64, 3) and faces.num_classes == 1 and not faces.train.labels.any()
+    faces = data.load('celeb_a', sys.argv[1], image_size=64)  # without labels
+assert faces.train.images.shape == (7, 64, 64, 3) and faces.num_classes == 0 and list(faces.train.columns) == ['image']
 assert dataset.train.images.shape == (7, 32, 32, 3) and dataset.num_classes == 10
 assert 'tensorflow' not in sys.modules
 """

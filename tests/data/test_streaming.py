@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from gjax import data
+from gjax.data.folders import FolderRecords
 from gjax.data.streaming import EvalBatches, TrainBatches, stream
 
 KEY = jax.random.key(3)
@@ -84,7 +85,7 @@ def test_an_unreadable_image_is_named(tree, tmp_path, workers):
     (tmp_path / 'test' / 'a').mkdir(parents=True)
     (tmp_path / 'test' / 'a' / 'bad.png').write_bytes(b'no image')
     dataset = data.find(f'folder:{tree}')
-    broken = data.sources.FolderRecords('folder:x', tmp_path, ('test/a/bad.png',), np.zeros(1, np.int32), 0)
+    broken = FolderRecords('folder:x', tmp_path, ('test/a/bad.png',), np.zeros(1, np.int32), 0)
     batches = EvalBatches(broken, np.arange(1), 1, np.arange(1), dataset.image_shape)
     with pytest.raises(data.DataError, match=r'folder:x: test/a/bad\.png is not a readable image') as caught:
         _read(batches, 0, workers=workers)
@@ -95,7 +96,7 @@ def test_images_of_another_size_are_refused(tree, tmp_path):
     for name, size in (('a', 8), ('b', 9)):
         (tmp_path / 'cat').mkdir(exist_ok=True)
         Image.fromarray(np.zeros((size, size, 3), np.uint8)).save(tmp_path / 'cat' / f'{name}.png')
-    records = data.sources.FolderRecords('x', tmp_path, ('cat/b.png',), np.zeros(1, np.int32), 0)
+    records = FolderRecords('x', tmp_path, ('cat/b.png',), np.zeros(1, np.int32), 0)
     with pytest.raises(
         data.DataError, match=r'images of shape \(9, 9, 3\) among images of \(8, 8, 3\); set data.image_size'
     ):

@@ -75,7 +75,7 @@ def test_embeddings_of_chosen_rows_are_slices_of_all(tiny):
     shown = found.arrays['images']
     for name in ('source', 'target'):
         test = tiny.datasets[name].test
-        rows = data.drawn_rows(test, 10, 0)
+        rows = data.drawn_rows(tiny.datasets[name], 'test', 10, 0)
         assert np.bincount(test.labels[rows], minlength=3).min() >= 3  # every class
         own = np.asarray(levels(tiny, name, 'test'))[rows]
         np.testing.assert_allclose(shown[f'{name}_embedding'], _features(3, own.reshape(-1, 1, 1, 1)), rtol=1e-6)
@@ -86,7 +86,7 @@ def test_embeddings_of_chosen_rows_are_slices_of_all(tiny):
     for split in ('train', 'test'):
         parts.append([])
         for name in tiny.datasets:
-            own = levels(tiny, name, split)[data.drawn_rows(tiny.datasets[name].splits[split], 8, 0)]
+            own = levels(tiny, name, split)[data.drawn_rows(tiny.datasets[name], split, 8, 0)]
             parts[-1].append(np.asarray(_features(3, own.reshape(-1, 1, 1, 1))))
     expected = told_apart(*parts)
     assert found.metrics == pytest.approx(expected)

@@ -126,10 +126,9 @@ def test_detection_scores(scored):
     pictured = shown[f'ood_{name[1:]}_images']
     assert len({next(i for i, y in enumerate(bright) if np.array_equal(x, y)) for x in pictured}) == 5
     typical = run.look(state, 'end').rows(run.method.describe_example, 'source', 'train')['bits_per_dim']
-    train, test_set = run.datasets['source'].train, run.datasets['source'].test
-    own = [np.abs(x - typical[data.drawn_rows(train, 60, -1)].mean()) for x in (test, other)]
+    own = [np.abs(x - typical[data.drawn_rows(run.datasets['source'], 'train', 60, -1)].mean()) for x in (test, other)]
     np.testing.assert_allclose(found[f'ood_auroc_typicality{name}'], metrics.auroc(*own), atol=0.02)
-    images = np.asarray(test_set.read(data.drawn_rows(test_set, 60, -1)).images)
+    images = np.asarray(run.datasets['source'].test.read(data.drawn_rows(run.datasets['source'], 'test', 60, -1)).images)
     coded = [x - code_bits(y) for x, y in ((test, images), (other, bright))]
     np.testing.assert_allclose(found[f'ood_auroc_complexity{name}'], metrics.auroc(*coded))
 

@@ -16,7 +16,7 @@ class TargetOnly(SourceOnly):
     @classmethod
     def roles(cls, sets):
         """The target with its labels; the source is only evaluated, and drawn so that all methods see equal epochs."""
-        return {'source': Role(sets.sources), 'target': Role((sets.target,))}
+        return {'source': Role(sets.sources), 'target': Role((sets.target,), fields=('image', 'label'))}
 
 
 METHOD = TargetOnly

@@ -1,4 +1,5 @@
-"""The common ground of unsupervised domain adaptation: labelled source images, target images without labels, same classes.
+"""The common ground of unsupervised domain adaptation: labelled source images, target images without labels, of the source's
+classes.
 
 An embedding network F and a classifier C; evaluation is argmax C(F(x)) on either domain.
 """
@@ -37,15 +38,16 @@ class Adaptation(Players):
 
     @classmethod
     def roles(cls, sets):
-        """Labelled source images, target images without their labels."""
-        return {'source': Role(sets.sources), 'target': Role((sets.target,), fields=('image',))}
+        """Labelled source images; target images without their labels, which the set need not have."""
+        return {'source': Role(sets.sources, fields=('image', 'label')), 'target': Role((sets.target,), fields=('image',))}
 
     def __post_init__(self):
         self.check_ema()
 
     def fits(self):
         if self.info.num_classes < 2:
-            raise ValueError(f'the data has {self.info.num_classes} class; allowed: at least 2 to classify')
+            found = self.info.num_classes or '0, for it has no labels'
+            raise ValueError(f'the number of classes of data.name is {found}; allowed: at least 2')
 
     def modules(self):
         return {F: self.net.embedding(), C: self.net.classifier()}
@@ -158,20 +160,22 @@ class Adaptation(Players):
         )
 
     def describe_example(self, state: State, batch, *, rng):
-        """Whether a training image is classified rightly, and the probability of the prediction, [B] each."""
+        """Whether a training image is classified rightly, where there are labels, and the prediction's probability, [B]."""
         logits = self.logits(state, batch['image'])
-        return {
-            'correct': correct(logits, batch['label']),
-            'confidence': jax.nn.softmax(logits).max(axis=-1),
-        }
+        right = {'correct': correct(logits, batch['label'])} if 'label' in batch else {}
+        return {**right, 'confidence': jax.nn.softmax(logits).max(axis=-1)}
 
     def summarize(self, state: State) -> dict[str, jax.Array]:
         """Numbers about the method's memory for the log; none by default."""
         return {}
 
     def summarize_examples(self, examples: dict[str, dict]) -> dict[str, float]:
-        """The accuracy on the target's training images, whose labels no step saw: what papers report as transductive."""
-        return {'target_train_accuracy': float(examples['target']['correct'].mean())}
+        """The accuracy on the target's training images, whose labels no step saw: what papers report as transductive.
+
+        Nothing of a target without labels.
+        """
+        found = examples['target'].get('correct')
+        return {} if found is None else {'target_train_accuracy': float(found.mean())}
 
 
 @dataclasses.dataclass(frozen=True)

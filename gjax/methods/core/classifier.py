@@ -42,7 +42,8 @@ class Classifier(Method):
 
     def fits(self):
         if self.info.num_classes < 2:
-            raise ValueError(f'the data has {self.info.num_classes} class; allowed: at least 2 to classify')
+            found = self.info.num_classes or '0, for it has no labels'
+            raise ValueError(f'the number of classes of data.name is {found}; allowed: at least 2')
 
     def evaluators(self):
         return (

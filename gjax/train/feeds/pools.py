@@ -57,13 +57,19 @@ def make_pools(
     for number, (name, role) in enumerate(roles.items()):
         own_rng = rng if len(roles) == 1 else jax.random.fold_in(rng, number)
         numbers = tuple(domains.index(own) if own in domains else len(domains) + i for i, own in enumerate(role.sets))
-        pools[name] = _pool(name, role, datasets, role.batch_size or batch_size, own_rng, numbers)
+        pools[name] = _pool(name, role, datasets, role.batch_size or batch_size, own_rng, numbers, domains)
     return pools
 
 
-def _pool(name: str, role: Role, datasets, batch_size: int, rng, numbers) -> Pool:
+def _pool(name: str, role: Role, datasets, batch_size: int, rng, numbers, domains) -> Pool:
     columns = tuple(datasets[role.sets[0]].fields)
     role, fields = role._replace(fields=role.fields or columns), {*columns, 'domain'}
+    asks_labels = 'label' in role.fields or role.classes or role.draw == 'classes'
+    if bad := [own for own in role.sets if asks_labels and 'label' not in datasets[own].fields]:
+        key = 'data.target' if bad[0] == 'target' else 'data.sources' if len(domains) > 1 else 'data.name'
+        raise RunError(
+            f'{key} is {datasets[bad[0]].name!r}, which has no labels; allowed: labels, which the method trains on'
+        )
     for field in role.fields:
         if field not in fields:
             raise RunError(

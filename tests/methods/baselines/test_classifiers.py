@@ -105,5 +105,5 @@ def test_interpolated_training_averages_a_clean_and_an_attacked_half():
 
 
 def test_one_class_is_refused():
-    with pytest.raises(ValueError, match='the data has 1 class; allowed: at least 2'):
+    with pytest.raises(ValueError, match=r'the number of classes of data\.name is 1; allowed: at least 2'):
         _build('supervised', info=dataclasses.replace(INFO, num_classes=1))
