@@ -2,7 +2,6 @@
 
 import contextlib
 import signal
-import sys
 import threading
 import time
 import warnings
@@ -124,7 +123,7 @@ def _one_stage(chain: Chain, name: str, workdir: Path, signals, profile=(), *, a
     run = chain.run(config)
     trace = _Trace(workdir / 'profile', profile, run.num_steps)
     for line in chain.told(run) if processes.is_main() else ():
-        print(line, file=sys.stderr, flush=True)
+        progress.tell(line)
     for folder in (workdir, *chain.parents(name, workdir).values()):
         check_same_data(run.fingerprints(), folder, accept=accept)
     run.prepare_evaluators()

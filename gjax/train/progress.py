@@ -56,6 +56,12 @@ def progress(total: int, initial: int, description: str, unit: str = 'step', sho
     )
 
 
+def tell(line: str) -> None:
+    """Prints a line on standard error; GJAX_PROGRESS=0 turns it off, as it does the bar."""
+    if os.environ.get('GJAX_PROGRESS') != '0':
+        print(line, file=sys.stderr, flush=True)
+
+
 def show(bar, losses: dict, timings: dict) -> None:
     """Puts every loss, examples/s and (if any) the share of time spent waiting for data beside a progress bar.
 

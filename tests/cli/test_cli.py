@@ -76,8 +76,10 @@ def test_eval_repeats_the_result_and_takes_another_protocol(finished, tmp_path):
     assert same.returncode == 0, same.stderr
     assert json.loads((tmp_path / 'same.json').read_text()) == results
     weak = gjax('eval', f'--workdir={finished}', '--config.evaluation.eps=0.0')
-    metrics = json.loads(weak.stdout)['metrics']
-    assert metrics['robust_accuracy'] == metrics['clean_accuracy']
+    found = json.loads(weak.stdout)
+    assert found['metrics']['robust_accuracy'] == found['metrics']['clean_accuracy']
+    assert found['protocols']['robust_accuracy'] == results['protocols']['robust_accuracy'].replace(' 56/255', ' 0/255')
+    assert 'clean_accuracy' not in found['protocols']
 
 
 def test_report_compares_runs(finished, tmp_path):

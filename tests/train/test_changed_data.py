@@ -2,13 +2,18 @@
 
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gjax import methods
+from gjax.methods.core.contract import Role, Stage
+from gjax.methods.core.state import new_state
 from gjax.train import config as configs
 from gjax.train.errors import RunError
 from gjax.train.loop import evaluate_run, train_and_evaluate
 from tests.toy import write_toy
+from tests.train.test_stages import Adding
 
 
 @pytest.fixture(scope='module')
@@ -62,3 +67,53 @@ def test_a_damaged_record_is_named(trained):
     (workdir / 'results.json').unlink(missing_ok=True)
     (workdir / 'data.json').write_text('{"sets": {"source": 3}}')
     assert _refused(config, workdir) == f"{workdir / 'data.json'} is damaged: its entry of 'source' is no fingerprint"
+
+
+class Seeing(Adding):
+    """Two stages of a number that sees images."""
+
+    @classmethod
+    def roles(cls, sets):
+        return {'': Role(sets.sources, fields=('image',))}
+
+    def stages(self):
+        return (Stage('one'), Stage('two', ('one',)))
+
+    def init(self, rng, batch):
+        return new_state(rng, {'number': jnp.zeros(())}, {}, {}, {'noise': jnp.zeros(())})
+
+    def step(self, state, batch):
+        return super().step(state, None)
+
+    def begin(self, stage, state, parents, batch, *, rng):
+        return super().begin(stage, state, parents, None, rng=rng)
+
+
+def test_a_stage_does_not_begin_from_a_parent_of_other_data(tmp_path, monkeypatch, capsys):
+    methods.register('seeing', Seeing)
+    try:
+        write_toy(tmp_path)
+        config = configs.base_config()
+        config.data.name = f'npz:{tmp_path / "toy.npz"}'
+        config.method = {'name': 'seeing'}
+        config.train.update(total_steps=2, batch_size=8)
+        configs.complete(config)
+
+        def stage(name, **options):
+            config.stage = name
+            return train_and_evaluate(config, tmp_path / 'run' / name, **options)
+
+        with monkeypatch.context() as shown:
+            shown.delenv('GJAX_PROGRESS')
+            stage('one')
+        first = capsys.readouterr().err.splitlines()[0]
+        held = '8 validation (0.1 of the training examples, drawn by the seed)'
+        assert first == f'source: {config.data.name}: 72 train / {held} / 40 test, 2 classes (0 60, 1 60)'
+        arrays = dict(np.load(tmp_path / 'toy.npz'))
+        np.savez(tmp_path / 'toy.npz', **arrays | {'train_images': arrays['train_images'][::-1]})
+        with pytest.raises(RunError, match='run/one began with other data: of source, examples of train'):
+            stage('two')
+        with pytest.warns(UserWarning, match='run/one began with other data'):
+            assert stage('two', accept_changed_data=True)['step'] == 2
+    finally:
+        methods._registered.pop('seeing')
