@@ -13,7 +13,8 @@ from gjax.train import config as configs
 from gjax.train import processes
 from gjax.train.errors import RunError
 from gjax.train.store.cache import cache_dir
-from gjax.train.store.checkpoint import Checkpointer
+from gjax.train.store.checkpoint import Checkpointer, to_arrays
+from gjax.train.store.checkpoint import digest as weights_digest
 from gjax.train.store.files import read_arrays
 
 INCEPTION = 'inception:'
@@ -37,7 +38,8 @@ def _alone(folder: Path):
 class Extractor:
     """A classifier of the suite, trained by a config, whose features stand for images.
 
-    name: the config's, with a digest of all it says; numbers of extractors of different names do not compare.
+    name: the config's, with a digest of its weights, which differ between machines and versions of libraries; numbers of
+      extractors of different names do not compare.
     variables: what a call needs beside images, as an argument of compiled functions.
     """
 
@@ -47,7 +49,6 @@ class Extractor:
 
         config = configs.load(spec)
         digest = hashlib.sha256(f'{gjax.__version__} {configs.identity(config)}'.encode()).hexdigest()[:12]
-        self.name = f'{config.experiment} {digest}'
         folder = cache_dir() / 'extractors' / digest
         own = Run(config, run.mesh)
         if own.info.image_shape != run.info.image_shape:
@@ -63,6 +64,8 @@ class Extractor:
             raise RunError(f'{folder} holds no checkpoint any more; remove it to train the extractor again')
         self._method = own.method
         self.variables = restored[0].replace(opt_state={}, memory={})
+        weights = {'params': self.variables.params, 'batch_stats': self.variables.batch_stats}
+        self.name = f'{config.experiment} {weights_digest(to_arrays(weights))[:12]}'
 
     def __call__(self, variables, images) -> dict[str, jax.Array]:
         """{'features': [B, F], 'probabilities': [B, K]}; pure."""

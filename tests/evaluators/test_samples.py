@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 
 from gjax import metrics
+from gjax.train import config as configs
+from gjax.train.devices import data_mesh
 from gjax.train.errors import RunError
 from gjax.train.extractors import Extractor
 from gjax.train.loop import evaluate_run, train_and_evaluate
 from gjax.train.run import Run
 from gjax.train.store.cache import cache_dir
+from gjax.train.store.checkpoint import Checkpointer
 from tests.contract.cases import tiny_config
 from tests.inception import random_state_dict
 from tests.states import assert_equal
@@ -50,6 +53,20 @@ def config(data, tmp_path, monkeypatch):
     return lambda case, **more: tiny_config(case, data[0], evaluation__extractor=data[1], evaluation__samples=50, **more)
 
 
+def _assert_other_weights_have_another_name(folder, config, protocol):
+    """Weights that lie in the cache under the same name are told apart by what they are."""
+    own = Run(configs.read(folder / 'config.json'), data_mesh())
+    with Checkpointer(folder / 'checkpoints') as checkpoints:
+        state, step = checkpoints.restore_latest(own.template)
+        checkpoints.save(step + 1, state.replace(params=jax.tree.map(lambda leaf: leaf + 1e-6, state.params)))
+        checkpoints.wait()
+    run = Run(config)
+    run.prepare_evaluators()
+    (found,) = (evaluator.protocol for evaluator in run.evaluators if 'samples' in evaluator.protocol)
+    assert found.split()[0] == protocol.split()[0] == 'contract'
+    assert found != protocol
+
+
 def test_a_vae_is_scored_and_the_extractor_is_trained_once(config, tmp_path):
     results = train_and_evaluate(config('vae'), tmp_path / 'vae')
     names = ('frechet_distance', 'inception_score', 'reconstruction_frechet_distance', 'linear_probe_accuracy')
@@ -66,6 +83,7 @@ def test_a_vae_is_scored_and_the_extractor_is_trained_once(config, tmp_path):
     train_and_evaluate(config('gan'), tmp_path / 'gan')
     assert (extractor / 'results.json').stat().st_mtime_ns == before
     assert len([path for path in (cache_dir() / 'extractors').iterdir() if path.is_dir()]) == 1
+    _assert_other_weights_have_another_name(extractor, config('vae'), results['protocols']['frechet_distance'])
     gan = json.loads((tmp_path / 'gan/results.json').read_text())['metrics']
     assert 'frechet_distance' in gan
     assert 'linear_probe_accuracy' not in gan

@@ -3,11 +3,23 @@
 import contextlib
 import json
 import os
+import stat
 from pathlib import Path
 
 import numpy as np
 
 from gjax.train.errors import RunError
+
+TEMPORARY = '.gjax-tmp'  # how the names of unfinished files end
+
+
+def _is_special(path: Path) -> bool:
+    """Whether a device, pipe or socket lies at `path`, itself and not by a link."""
+    try:
+        mode = path.lstat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode))
 
 
 @contextlib.contextmanager
@@ -26,13 +38,17 @@ def writing(path: Path):
 def whole_file(path: Path):
     """A binary stream whose content becomes the file `path` when all of it is on disk; a reader never sees half of it.
 
-    A link at `path` is replaced, not followed.
+    A link at `path` is replaced, not followed. A device or a pipe there is written to.
 
     Raises:
       RunError: it cannot be written; what was at `path` is still there.
     """
-    temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}{TEMPORARY}')
     with writing(path):
+        if _is_special(path):
+            with path.open('wb') as stream:
+                yield stream
+            return
         try:
             temporary.unlink(missing_ok=True)  # of a process of this number that was killed: the first of a container is 1
             with temporary.open('xb') as stream:
@@ -80,7 +96,12 @@ def to_python(value):
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays in an .npz file of a run directory, never unpickled; RunError if it is damaged."""
     try:
+        if not path.is_file():  # a pipe would wait for ever
+            raise OSError('not a file' if path.exists() else 'there is no such file')
         with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+            arrays = {name: file[name] for name in file.files}
+        if strange := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
+            raise ValueError(f'its member {strange[0]!r} is no array')
+        return arrays
     except Exception as error:
         raise RunError(f'{path} is damaged and cannot be read ({" ".join(str(error).split())[:120]})') from error

@@ -95,7 +95,7 @@ def open_workdir(config, workdir: Path):
         try:
             with contextlib.suppress(OSError):  # some network file systems have no locks
                 _lock(lock, workdir)
-            for left in workdir.glob('*.tmp'):  # by a process that was killed while it wrote
+            for left in workdir.glob(f'.*{files.TEMPORARY}'):  # by a process that was killed while it wrote
                 left.unlink()
             if not (workdir / 'config.json').exists():
                 files.write_text(workdir / 'config.json', configs.to_json(config))

@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import stat
 import subprocess
 import sys
 
@@ -65,3 +66,44 @@ def test_a_user_without_a_home_is_told_what_to_set(monkeypatch):
     with pytest.raises(DataError, match=r'no home folder for ~/tensorflow_datasets; set data\.dir or TFDS_DATA_DIR'):
         tfds_directory(None)
     cache.keep_compiled()
+
+
+@pytest.fixture
+def kept(monkeypatch, tmp_path):
+    """A function that sets compilation up for a cache folder and tells which folder JAX uses."""
+    monkeypatch.delenv('JAX_COMPILATION_CACHE_DIR', raising=False)
+    monkeypatch.setenv('GJAX_CACHE', str(tmp_path / 'open' / 'cache'))
+    used = []
+    monkeypatch.setattr(cache.jax.config, 'update', lambda name, value: used.append(value))
+
+    def keep():
+        used.clear()
+        cache.keep_compiled()
+        return used
+
+    (tmp_path / 'open').mkdir(mode=0o700)
+    return keep
+
+
+def test_the_cache_is_this_users_alone(kept, tmp_path, capsys):
+    (folder,) = kept()
+    assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
+    for path, mode, trusted in (
+        (folder, 0o777, False),
+        (folder, 0o1777, False),
+        (folder, 0o755, True),
+        (tmp_path / 'open', 0o777, False),
+        (tmp_path / 'open', 0o1777, True),
+        (tmp_path / 'open', 0o700, True),
+    ):
+        os.chmod(path, mode)
+        assert bool(kept()) == trusted, (path, oct(mode))
+        said = capsys.readouterr().err
+        assert said == ('' if trusted else f'gjax: compiled programs are not kept: others may write in {path}\n')
+
+
+def test_the_cache_of_another_user_is_not_used(kept, monkeypatch, capsys):
+    (folder,) = kept()
+    monkeypatch.setattr(cache.os, 'geteuid', lambda: os.getuid() + 1)
+    assert not kept()
+    assert f'{folder} belongs to another user' in capsys.readouterr().err

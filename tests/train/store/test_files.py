@@ -3,11 +3,15 @@
 import contextlib
 import json
 import os
+import stat
+import zipfile
 
 import pytest
 
+from gjax.train import config as configs
 from gjax.train.errors import RunError
 from gjax.train.store import files
+from gjax.train.store.workdir import open_workdir
 
 
 def test_a_file_is_whole_or_as_it_was(tmp_path):
@@ -23,7 +27,9 @@ def test_a_file_is_whole_or_as_it_was(tmp_path):
 
 
 def test_what_a_killed_process_of_the_same_number_left_is_no_obstacle(tmp_path):
-    (tmp_path / f'a.json.{os.getpid()}.tmp').write_text('half')  # in a container every first process is number 1
+    (tmp_path / f'.a.json.{os.getpid()}{files.TEMPORARY}').write_text(
+        'half'
+    )  # in a container every first process is number 1
     files.write_json(tmp_path / 'a.json', {'a': 1})
     assert os.listdir(tmp_path) == ['a.json']
 
@@ -34,6 +40,36 @@ def test_a_link_is_replaced_not_followed(tmp_path):
     files.write_text(tmp_path / 'link', 'new')
     assert (tmp_path / 'precious').read_text() == 'precious'
     assert (tmp_path / 'link').read_text() == 'new'
+
+
+def test_a_pipe_is_written_to_and_stays_one(tmp_path):
+    os.mkfifo(tmp_path / 'pipe')
+    reader = os.open(tmp_path / 'pipe', os.O_RDONLY | os.O_NONBLOCK)
+    files.write_text(tmp_path / 'pipe', 'told')
+    assert os.read(reader, 10) == b'told'
+    os.close(reader)
+    assert stat.S_ISFIFO((tmp_path / 'pipe').stat().st_mode)
+    with pytest.raises(RunError, match=r'pipe is damaged and cannot be read \(not a file\)'):
+        files.read_arrays(tmp_path / 'pipe')
+    with pytest.raises(RunError, match='there is no such file'):
+        files.read_arrays(tmp_path / 'nothing')
+
+
+def test_members_that_are_no_arrays_are_named(tmp_path):
+    with zipfile.ZipFile(tmp_path / 'a.npz', 'w') as archive:
+        archive.writestr('notes.txt', 'text')
+    with pytest.raises(RunError, match=r"a\.npz is damaged and cannot be read \(its member 'notes\.txt' is no array\)"):
+        files.read_arrays(tmp_path / 'a.npz')
+
+
+def test_only_its_own_unfinished_files_are_swept(tmp_path):
+    config = configs.load('iaat/digits.py')
+    (tmp_path / 'run').mkdir()
+    for name in ('notes.tmp', f'.run.json.7{files.TEMPORARY}'):
+        (tmp_path / 'run' / name).write_text('x')
+    with open_workdir(config, tmp_path / 'run'):
+        pass
+    assert sorted(os.listdir(tmp_path / 'run')) == ['config.json', 'lock', 'notes.tmp']
 
 
 @pytest.mark.parametrize(('text', 'message'), [('{', 'is damaged and cannot be read'), ('[]', 'holds list, expected')])
