@@ -53,7 +53,7 @@ def cross_entropy(logits, targets, *, where=None):
 
     Args:
       logits: [..., K].
-      targets: integers [...] in 0..K-1, or probabilities [..., K] of the logits' dtype; an array or nested lists.
+      targets: integers [...] in 0..K-1, or probabilities [..., K] of a float dtype; an array or nested lists.
       where: bool, broadcastable to [...]; default all. The loss and its gradient are 0 where it is False, whatever the
         logits and targets are there: integers may be out of range, as in the ignored pixels of label maps.
 
@@ -74,7 +74,8 @@ def cross_entropy(logits, targets, *, where=None):
     if where is not None:
         if where.dtype != bool:
             raise ValueError(f'the dtype of where is {where.dtype}; allowed: bool')
-        if where.ndim >= logits.ndim:
+        sizes = logits.shape[:-1][logits.ndim - 1 - where.ndim :] if where.ndim < logits.ndim else None
+        if sizes is None or any(size not in (1, full) for size, full in zip(where.shape, sizes, strict=True)):
             raise ValueError(f'the shape of where is {where.shape}; allowed: what broadcasts to {logits.shape[:-1]}')
         missing = (1,) * (logits.ndim - 1 - where.ndim)  # given, so that no rank is promoted silently
         where = jnp.broadcast_to(where.reshape(*missing, *where.shape), logits.shape[:-1])

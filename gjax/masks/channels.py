@@ -7,6 +7,7 @@ along which its channels lie. A channel mask is {group name: bool [C]}.
 import jax.numpy as jnp
 import numpy as np
 
+from gjax.checks import check_shape, concrete, one_of, positive
 from gjax.masks.saliency import SCOPES
 
 
@@ -41,9 +42,21 @@ def channel_masks(scores, pruned, *, scope: str = 'global', at_least: int = 1) -
 
     Returns:
       {group: bool [C]}.
+
+    Raises:
+      ValueError: no group, scores of another shape, another scope, at_least < 0; where they are concrete, `pruned` outside
+        [0, 1) or scores that are NaN.
     """
-    if scope not in SCOPES:
-        raise ValueError(f'the scope is {scope!r}; allowed: {", ".join(SCOPES)}')
+    one_of('the scope', scope, SCOPES)
+    positive('at_least', at_least)
+    if not 0 <= pruned < 1:
+        raise ValueError(f'pruned is {pruned}; allowed: 0 <= pruned < 1')
+    if not scores:
+        raise ValueError('scores have no group, so there is nothing to prune; allowed: at least one')
+    for name, score in scores.items():
+        check_shape(f'the scores of {name}', score, (None,), '[C]')
+        if (values := concrete(score)) is not None and np.isnan(values).any():
+            raise ValueError(f'the scores of {name} have NaN; allowed: numbers')
     if scope == 'layer':
         return {name: channel_masks({name: s}, pruned, at_least=at_least)[name] for name, s in scores.items()}
     total = sum(score.size for score in scores.values())
@@ -60,12 +73,22 @@ def channel_masks(scores, pruned, *, scope: str = 'global', at_least: int = 1) -
 
 
 def hamming(first, second):
-    """The share of entries in which two bool arrays [..., C] differ, in [0, 1], over the last axis."""
+    """The share of entries in which two bool arrays differ, in [0, 1], over the last axis.
+
+    Args:
+      first, second: [..., C] of one rank; a leading axis of size 1 is compared with each entry of the other's.
+
+    Returns:
+      [...].
+    """
+    check_shape('first', first, (..., None), '[..., C]')
+    check_shape('second', second, (*(None,) * (first.ndim - 1), first.shape[-1]), f'[..., {first.shape[-1]}], as first')
     return jnp.mean(first != second, axis=-1)
 
 
 def largest_distance(history):
     """The largest Hamming distance between any two of the masks in `history`, bool [T, C]."""
+    check_shape('history', history, (None, None), '[T, C]')
     return jnp.max(hamming(history[:, None], history[None]))
 
 
