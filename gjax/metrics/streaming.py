@@ -8,8 +8,8 @@ from gjax.checks import check_shape
 class MaskedMean:
     """Streaming means of per-example results; rows where the mask is False (padding) do not count.
 
-    `add` takes a dict of arrays [B] or [B, ...] and a bool mask [B], and raises ValueError for other shapes, another dtype of
-    the mask or, from the second batch on, other names; `result` gives one float, or one list, a name.
+    `add` takes a dict of arrays [B] or [B, ...] and a bool mask [B]; it raises ValueError for other shapes, for a mask of
+    another dtype and, from the second batch on, for other names. `result` gives one float, or one list, a name.
     """
 
     def __init__(self):
