@@ -6,6 +6,7 @@ Attacks on images of half precision compute in float32; the network and the resu
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from gjax.checks import check_bounds, check_eps, check_images, check_norm, check_shape, check_shapes, concrete
 
@@ -95,6 +96,14 @@ def is_half(images) -> bool:
     return str(images.dtype) in HALF
 
 
+def rounded(values, dtype):
+    """float32 values rounded to the nearest ones of a half-precision dtype, still float32. XLA compiles conversions there and
+    back away, and then an attack would judge other images than it returns; this it keeps.
+    """
+    bits = jnp.finfo(dtype)
+    return lax.reduce_precision(values, exponent_bits=bits.nexp, mantissa_bits=bits.nmant)
+
+
 def widened(function, images):
     """(function, images) as an attack computes with them.
 
@@ -104,15 +113,17 @@ def widened(function, images):
 
     Returns:
       Images of half precision as float32, and a function that rounds what it is given to their own dtype first and whose
-      outputs are float32. The same two otherwise.
+      outputs, if they are of that dtype, are float32. The same two otherwise.
     """
     if not is_half(images):
         return function, images
     dtype = images.dtype
 
     def wide(values, *carry):
-        found = function(values.astype(dtype), *carry)
-        return (found[0].astype(jnp.float32), found[1]) if carry else found.astype(jnp.float32)
+        found = function(rounded(values, dtype).astype(dtype), *carry)
+        outputs = found[0] if carry else found
+        outputs = rounded(outputs.astype(jnp.float32), dtype) if outputs.dtype == dtype else outputs
+        return (outputs, found[1]) if carry else outputs
 
     return wide, images.astype(jnp.float32)
 
@@ -133,14 +144,15 @@ def narrowed(adversarial, images, eps, norm: str, bounds: tuple[float, float]):
     """
     if not is_half(images):
         return adversarial
-    rounded, exact = adversarial.astype(images.dtype), images.astype(jnp.float32)
-    values = rounded.astype(jnp.float32)
-    delta, outside = values - exact, (values < bounds[0]) | (values > bounds[1])
+    values, exact = rounded(adversarial, images.dtype), images.astype(jnp.float32)
+    found, delta = values.astype(images.dtype), values - exact
+    outside = (values < bounds[0]) | (values > bounds[1])
     if norm == 'linf':
         outside |= jnp.abs(delta) > eps
     else:
         outside |= (l2_norm(delta) > eps) & (jnp.abs(delta) > jnp.abs(adversarial - exact))
-    return jnp.where(outside, jnp.nextafter(rounded, images), rounded)
+    found = jnp.where(outside, jnp.nextafter(found, images), found)
+    return jnp.where(adversarial == exact, images, found)  # rounding may flush the smallest values to zero
 
 
 def steepest(gradient, norm: str):

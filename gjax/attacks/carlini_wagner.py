@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from gjax.attacks.balls import as_images, widened
+from gjax.attacks.balls import as_images, rounded, widened
 from gjax.checks import check_shape, positive
 from gjax.losses import correct, margin
 
@@ -72,7 +72,7 @@ def carlini_wagner_l2(
     def total(weights, constants):
         adversarial = candidate(weights)
         if half:  # what the result will be rounded to, so that what fools the network here does so there
-            adversarial = adversarial.astype(originals.dtype).astype(images.dtype)
+            adversarial = rounded(adversarial, originals.dtype)
         logits = logits_fn(adversarial)
         distance = squared_distance(adversarial)
         penalty = jnp.maximum(sign * margin(logits, labels) + confidence, 0.0)
