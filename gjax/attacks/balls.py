@@ -97,8 +97,8 @@ def is_half(images) -> bool:
 
 
 def rounded(values, dtype):
-    """float32 values rounded to the nearest ones of a half-precision dtype, still float32. XLA compiles conversions there and
-    back away, and then an attack would judge other images than it returns; this it keeps.
+    """float32 values rounded to the nearest ones of a half-precision dtype, still float32. XLA compiles conversions there
+    and back away, and then an attack would judge other images than it returns; this it keeps.
     """
     bits = jnp.finfo(dtype)
     return lax.reduce_precision(values, exponent_bits=bits.nexp, mantissa_bits=bits.nmant)
