@@ -45,22 +45,24 @@ def l2_norm(values):
     return jnp.sqrt(jnp.sum(values**2, axis=tuple(range(1, values.ndim)), keepdims=True))
 
 
-def clip_to(values, images, bounds: tuple[float, float]):
-    """`values` clipped to the bounds, but never further than the images already were: where an image lies outside (by
-    rounding, or unseen while JAX traces it) it stays as it is unless something else moves it.
+def unclipped(found, images, bounds: tuple[float, float]):
+    """What an attack found, with the images' own values where it did no more than clip them to the bounds: concrete images
+    may lie outside by rounding, and what is not perturbed stays as it is. Traced images are taken to lie inside.
     """
-    low, high = bounds
-    return jnp.clip(values, jnp.minimum(low, images), jnp.maximum(high, images))
+    values = concrete(images)
+    if values is None or ((values >= bounds[0]) & (values <= bounds[1])).all():
+        return found  # no selection is compiled that could change how a program around it rounds
+    return jnp.where(found == jnp.clip(images, *bounds), images, found)
 
 
 def nearest(adversarial, images, eps, norm: str, bounds: tuple[float, float]):
-    """`project` without its checks, for the loops of attacks; eps is [B, 1, ..., 1]."""
+    """`project` without its checks, for the loops of attacks, and always clipped; eps is [B, 1, ..., 1]."""
     delta = adversarial - images
     if norm == 'linf':
         delta = jnp.clip(delta, -eps, eps)
     else:
         delta = delta * jnp.minimum(1.0, eps / jnp.maximum(l2_norm(delta), 1e-12))
-    return clip_to(images + delta, images, bounds)
+    return jnp.clip(images + delta, *bounds)
 
 
 def project(adversarial, images, eps, norm: str, *, bounds: tuple[float, float] = (0.0, 1.0)):
@@ -88,7 +90,7 @@ def project(adversarial, images, eps, norm: str, *, bounds: tuple[float, float] 
         eps = jnp.asarray(eps).reshape(-1)
     _, wide = widened(None, images)
     eps = per_example('eps', eps, wide)
-    return narrowed(nearest(adversarial.astype(wide.dtype), wide, eps, norm, bounds), images, eps, norm, bounds)
+    return finished(nearest(adversarial.astype(wide.dtype), wide, eps, norm, bounds), images, eps, norm, bounds)
 
 
 def is_half(images) -> bool:
@@ -128,31 +130,32 @@ def widened(function, images):
     return wide, images.astype(jnp.float32)
 
 
-def narrowed(adversarial, images, eps, norm: str, bounds: tuple[float, float]):
-    """What a `widened` attack found, in the images' own dtype, and still in its ball and bounds.
+def finished(found, images, eps, norm: str, bounds: tuple[float, float]):
+    """What an attack returns: what it found, `unclipped`, in the images' own dtype, still in its ball and bounds.
 
     Args:
-      adversarial: [B, ...], float32 if the images are of half precision, of their dtype otherwise: then it is returned.
+      found: [B, ...], float32 if the images are of half precision, of their dtype otherwise.
       images: [B, ...], the originals.
-      eps: [B, 1, ..., 1], float32.
+      eps: [B, 1, ..., 1], of the dtype of `found`.
       norm: 'linf' or 'l2'.
       bounds: (low, high).
 
     Returns:
-      [B, ...], each entry rounded to the nearest value, or towards the image where the nearest one leaves the ball or the
-      bounds.
+      [B, ...]. Of half precision each entry is rounded to the nearest value, or towards the image where the nearest one
+      leaves the ball or the bounds.
     """
     if not is_half(images):
-        return adversarial
-    values, exact = rounded(adversarial, images.dtype), images.astype(jnp.float32)
-    found, delta = values.astype(images.dtype), values - exact
+        return unclipped(found, images, bounds)
+    exact = images.astype(jnp.float32)
+    values = rounded(found, images.dtype)
+    narrow, delta = values.astype(images.dtype), values - exact
     outside = (values < bounds[0]) | (values > bounds[1])
     if norm == 'linf':
         outside |= jnp.abs(delta) > eps
     else:
-        outside |= (l2_norm(delta) > eps) & (jnp.abs(delta) > jnp.abs(adversarial - exact))
-    found = jnp.where(outside, jnp.nextafter(found, images), found)
-    return jnp.where(adversarial == exact, images, found)  # rounding may flush the smallest values to zero
+        outside |= (l2_norm(delta) > eps) & (jnp.abs(delta) > jnp.abs(found - exact))
+    narrow = jnp.where(outside, jnp.nextafter(narrow, images), narrow)
+    return jnp.where(found == jnp.clip(exact, *bounds), images, narrow)  # also where rounding flushes small values to zero
 
 
 def steepest(gradient, norm: str):

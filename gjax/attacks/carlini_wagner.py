@@ -59,7 +59,8 @@ def carlini_wagner_l2(
     half = images.dtype != originals.dtype
     low, width = bounds[0], bounds[1] - bounds[0]
     sign = -1.0 if targeted else 1.0
-    start = jnp.arctanh((2.0 * ((images - low) / width) - 1.0) * (1.0 - 1e-6))
+    signed = jnp.clip(2.0 * ((images - low) / width) - 1.0, -1.0, 1.0)  # images may lie outside by rounding
+    start = jnp.arctanh(signed * (1.0 - 1e-6))
     optimizer = optax.adam(learning_rate)
     batch = images.shape[0]
 

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from gjax.attacks.balls import as_images, clip_to, narrowed, nearest, per_example, steepest, uniform, widened
+from gjax.attacks.balls import as_images, finished, nearest, per_example, steepest, uniform, widened
 from gjax.checks import check_eps, check_key, check_norm, check_shape, positive
 from gjax.losses import correct, cross_entropy, margin
 
@@ -118,7 +118,8 @@ def pgd(
 
     Returns:
       Adversarial images, of the images' shape and dtype, within the bounds and within eps of `images`; with `carry`,
-      (images, carry). What the attack does not perturb stays as it is, bit for bit.
+      (images, carry). What the attack does not perturb stays as it is, bit for bit. Under `jax.jit` nobody sees whether the
+      images lie within the bounds; those outside are clipped, so check such images where they are made.
 
     Raises:
       ValueError: unknown norm or schedule, shapes or dtypes that do not fit, an empty batch, no key as rng, steps < 0,
@@ -147,7 +148,7 @@ def pgd(
     def run(start_rng, carry):
         adversarial = images
         if random_start:
-            adversarial = clip_to(images + uniform(start_rng, images, eps, norm), images, bounds)
+            adversarial = jnp.clip(images + uniform(start_rng, images, eps, norm), *bounds)
 
         def body(i, state):
             adversarial, carry = state
@@ -161,7 +162,7 @@ def pgd(
         found, carry = run(rng, carry)
     else:
         found = _restarted(lambda r: run(r, None)[0], logits_fn, objective, images, targets, sign, restarts, rng)
-    found = narrowed(found, originals, eps, norm, bounds)
+    found = finished(found, originals, eps, norm, bounds)
     return found if carry is None else (found, carry)
 
 
@@ -239,7 +240,7 @@ def momentum_iterative(
         return nearest(adversarial + step_size * jnp.sign(velocity), images, eps, 'linf', bounds), velocity
 
     found = lax.fori_loop(0, steps, body, (images, jnp.zeros_like(images)))[0]
-    return narrowed(found, originals, eps, 'linf', bounds)
+    return finished(found, originals, eps, 'linf', bounds)
 
 
 def margin_pgd(
@@ -299,5 +300,5 @@ def random_noise(images, eps, *, rng, norm: str = 'linf', bounds: tuple[float, f
     check_eps('eps', eps, norm, bounds)
     _, images = widened(None, originals)
     eps = per_example('eps', eps, images)
-    noisy = clip_to(images + uniform(rng, images, eps, norm), images, bounds)
-    return narrowed(noisy, originals, eps, norm, bounds)
+    noisy = jnp.clip(images + uniform(rng, images, eps, norm), *bounds)
+    return finished(noisy, originals, eps, norm, bounds)

@@ -91,7 +91,8 @@ def cross_entropy(logits, targets, *, where=None):
         targets, known = _as_classes(targets, logits.shape[-1])
         targets = jax.nn.one_hot(targets, logits.shape[-1], dtype=log_probs.dtype)
     losses = -jnp.sum(targets * log_probs, axis=-1)
-    losses = losses if soft else jnp.where(known, losses, jnp.nan)
+    if not soft:  # added, so that the gradient's program, and with it its rounding, does not depend on the check
+        losses += jnp.where(known, jnp.zeros_like(losses), jnp.nan)
     return losses if where is None else jnp.where(where, losses, 0)
 
 
