@@ -25,6 +25,17 @@ def put(tree, path, value):
     return {**tree, path[0]: put(tree[path[0]], path[1:], value)}
 
 
+def _mask_of(params, group, masks):
+    """The mask of a group, bool [C] as its normalisation has channels; ValueError for none, another shape or dtype."""
+    if group.name not in masks:
+        raise ValueError(f'masks have no group {group.name}; allowed: one for each group, here {", ".join(masks)}')
+    mask, shape = masks[group.name], tuple(get(params, group.norm)['scale'].shape)
+    check_shape(f'the mask of {group.name}', mask, shape)
+    if mask.dtype != bool:
+        raise ValueError(f'the mask of {group.name} has dtype {mask.dtype}; allowed: bool')
+    return mask
+
+
 def channel_scores(params, groups) -> dict:
     """|gamma| of every channel: {group name: float [C]}."""
     return {group.name: jnp.abs(get(params, group.norm)['scale']) for group in groups}
@@ -93,9 +104,15 @@ def largest_distance(history):
 
 
 def mask_channels(params, groups, masks) -> dict:
-    """Parameters in which dropped channels are silent: scale and offset 0, hence 0 after the activation too."""
+    """Parameters in which dropped channels are silent: scale and offset 0, hence 0 after the activation too.
+
+    Args:
+      params: nested dicts.
+      groups: the network's channel groups.
+      masks: {group name: bool [C]}; ValueError for a missing group, another shape or dtype.
+    """
     for group in groups:
-        keep = jnp.asarray(masks[group.name])
+        keep = jnp.asarray(_mask_of(params, group, masks))
         norm = get(params, group.norm)
         params = put(params, group.norm, {name: jnp.where(keep, value, 0) for name, value in norm.items()})
     return params
@@ -109,7 +126,7 @@ def slice_channels(params, batch_stats, groups, masks) -> tuple[dict, dict]:
     Args:
       params, batch_stats: nested dicts.
       groups: the network's channel groups.
-      masks: {group name: bool [C]}.
+      masks: {group name: bool [C]}; ValueError as in `mask_channels`.
 
     All must be concrete; the results are NumPy's, since each cut has shapes of its own to compile.
     """
@@ -118,7 +135,7 @@ def slice_channels(params, batch_stats, groups, masks) -> tuple[dict, dict]:
         return put(tree, group.norm, {name: np.asarray(value)[keep] for name, value in get(tree, group.norm).items()})
 
     for group in groups:
-        keep = np.asarray(masks[group.name])
+        keep = np.asarray(_mask_of(params, group, masks))
         params, batch_stats = (kept_of(tree, group, keep) for tree in (params, batch_stats))
         for slot in group.slots:
             value = np.asarray(get(params, slot.path))

@@ -26,7 +26,8 @@ def path_name(path) -> str:
 
 
 def is_weight(path: str, leaf) -> bool:
-    """The rule of what is prunable by default: every float leaf of rank 2 or higher, unless its name is in NOT_WEIGHTS.
+    """The rule of what is prunable by default: every float leaf of rank 2 or higher, unless its name is in NOT_WEIGHTS; and
+    what is named 'kernel', whatever its rank.
 
     Args:
       path: of the leaf, as text: 'decoder/Dense_0/kernel'.
@@ -35,7 +36,8 @@ def is_weight(path: str, leaf) -> bool:
     dtype = getattr(leaf, 'dtype', None)
     if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
         return False
-    return len(leaf.shape) >= 2 and path.rpartition('/')[2] not in NOT_WEIGHTS
+    name = path.rpartition('/')[2]
+    return name == 'kernel' or (len(leaf.shape) >= 2 and name not in NOT_WEIGHTS)
 
 
 def matched(masks, tree, name: str):

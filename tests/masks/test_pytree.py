@@ -11,6 +11,7 @@ import pytest
 from flax import nnx
 
 from gjax import masks, nets
+from gjax.nets.channel_groups import ChannelGroup
 
 
 @jax.tree_util.register_dataclass
@@ -50,6 +51,10 @@ def test_lists_and_dataclasses():
     drawn = masks.random_like(smaller, rng=jax.random.key(0))
     assert int(drawn[0].weight.sum()) == 1
     assert masks.is_nested(smaller, full)
+
+
+def test_a_kernel_is_prunable_whatever_its_rank():
+    assert masks.count(masks.dense({'kernel': jnp.ones(3), 'bias': jnp.ones(3), 'scale': jnp.ones((2, 3))})) == (3, 3)
 
 
 def test_an_nnx_state():
@@ -165,6 +170,19 @@ def test_a_share_outside_zero_and_one_is_refused(remaining):
         masks.keep_highest(mask, scores, remaining)
     with pytest.raises(ValueError, match=r'^the shape of remaining is \(2,\); allowed: \(\)$'):
         masks.keep_highest(mask, scores, np.ones(2))
+
+
+@pytest.mark.parametrize('function', [masks.mask_channels, lambda *a: masks.slice_channels(a[0], {'norm': {}}, *a[1:])])
+def test_channel_masks_that_do_not_fit_are_refused(function):
+    params = {'norm': {'scale': jnp.ones(3), 'bias': jnp.ones(3)}}
+    group = ChannelGroup('g', ('norm',), ())
+    for chosen, message in (
+        ({}, 'masks have no group g; allowed'),
+        ({'g': np.ones(1, bool)}, r'the shape of the mask of g is \(1,\); allowed: \(3,\)'),
+        ({'g': np.ones(3)}, 'the mask of g has dtype float64; allowed: bool'),
+    ):
+        with pytest.raises(ValueError, match=f'^{message}'):
+            function(params, (group,), chosen)
 
 
 def test_scores_that_are_all_nan_are_refused():
