@@ -1,12 +1,13 @@
-"""Pure attacks on classifiers (`logits_fn`) and on likelihoods (`nll_fn`): images in [0, 1] and radii in, adversarial images
-out.
+"""Pure attacks on classifiers (`logits_fn`) and on likelihoods (`nll_fn`): images within their bounds and radii in,
+adversarial images out.
 """
 
-from gjax.attacks.balls import NORMS, project
+from gjax.attacks.balls import project
 from gjax.attacks.carlini_wagner import carlini_wagner_l2
 from gjax.attacks.evaluation import accuracy_curve, worst_case
 from gjax.attacks.gradient import fgsm, margin_pgd, momentum_iterative, pgd, random_noise
 from gjax.attacks.likelihood import expected_nll, lower_nll, raise_nll
+from gjax.checks import NORMS
 
 __all__ = [
     'NORMS',

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from gjax.attacks.balls import as_images, rounded, widened
+from gjax.checks import check_shape, positive
 from gjax.losses import correct, margin
 
 
@@ -19,40 +21,66 @@ def carlini_wagner_l2(
     learning_rate: float = 0.01,
     search_steps: int = 1,
     targeted: bool = False,
+    bounds: tuple[float, float] = (0.0, 1.0),
 ):
-    """min_w |x(w) - x|_2^2 + c max(f(x(w)) + kappa, 0) with x(w) = (tanh w + 1) / 2 and f the margin, by Adam.
+    """min_w |x(w) - x|_2^2 + c max(f(x(w)) + kappa, 0) with x(w) = low + (high - low) (tanh w + 1) / 2 and f the margin, by
+    Adam.
 
     Args:
-      logits_fn: images [B, H, W, C] -> logits [B, K].
-      images: [B, H, W, C] in [0, 1].
+      logits_fn: images [B, H, W, C] -> logits [B, K]; a network with mean and deviation normalises inside it, as in
+        `gjax.attacks.gradient`.
+      images: [B, H, W, C] (or [B, ...]) within the bounds: float32, float16, bfloat16 or, under jax_enable_x64, float64.
+        Half-precision images are searched around in float32; logits_fn and the result have their dtype.
       labels: int [B]: true labels, or the wanted ones if `targeted`.
-      constant: c, where the search starts.
-      confidence: kappa, in logits.
-      steps: Adam steps for each value of c.
-      learning_rate: of Adam, in tanh space.
-      search_steps: values of c tried per example: a failure multiplies c by 10 until the first success, then bisection.
+      constant: c, where the search starts, > 0.
+      confidence: kappa, in logits, >= 0.
+      steps: Adam steps for each value of c, >= 0.
+      learning_rate: of Adam, in tanh space, > 0.
+      search_steps: values of c tried per example, >= 1: a failure multiplies c by 10 until the first success, then
+        bisection.
       targeted: move towards `labels`.
+      bounds: (low, high), the range of the images.
 
     Returns:
-      [B, H, W, C] in [0, 1]: the nearest adversarial image found, or the image itself where none was.
+      Images of the same shape and dtype within the bounds: the nearest adversarial image found, or the image itself where
+      none was.
+
+    Raises:
+      ValueError: an option out of its range, shapes or dtypes that do not fit, an empty batch; where they are concrete,
+        images outside the bounds or labels that are no class.
     """
+    for name, value in (('constant', constant), ('learning_rate', learning_rate), ('search_steps', search_steps)):
+        positive(name, value, zero=False)
+    positive('confidence', confidence)
+    positive('steps', steps)
+    originals = as_images(images, bounds)
+    check_shape('labels', labels, originals.shape[:1])
+    logits_fn, images = widened(logits_fn, originals)
+    half = images.dtype != originals.dtype
+    low, width = bounds[0], bounds[1] - bounds[0]
     sign = -1.0 if targeted else 1.0
-    start = jnp.arctanh((2.0 * images - 1.0) * (1.0 - 1e-6))
+    signed = jnp.clip(2.0 * ((images - low) / width) - 1.0, -1.0, 1.0)  # images may lie outside by rounding
+    start = jnp.arctanh(signed * (1.0 - 1e-6))
     optimizer = optax.adam(learning_rate)
     batch = images.shape[0]
 
     def candidate(weights):
-        return (jnp.tanh(weights) + 1.0) / 2.0
+        return low + width * ((jnp.tanh(weights) + 1.0) / 2.0)
 
     def squared_distance(adversarial):
-        return jnp.sum((adversarial - images) ** 2, axis=(1, 2, 3))
+        return jnp.sum((adversarial - images) ** 2, axis=tuple(range(1, images.ndim)))
 
     def total(weights, constants):
         adversarial = candidate(weights)
+        if half:  # what the result will be rounded to, so that what fools the network here does so there
+            adversarial = rounded(adversarial, originals.dtype)
         logits = logits_fn(adversarial)
         distance = squared_distance(adversarial)
         penalty = jnp.maximum(sign * margin(logits, labels) + confidence, 0.0)
-        return jnp.sum(distance + constants * penalty), (adversarial, logits, distance)
+        objective = distance + constants * penalty
+        if half:  # the direction stays, and so do Adam's steps; gradients inside the network do not overflow
+            objective = objective / jnp.maximum(constants, 1.0)
+        return jnp.sum(objective), (adversarial, logits, distance)
 
     def keep_better(best, adversarial, logits, distance):
         best_images, best_distance, found = best
@@ -60,7 +88,7 @@ def carlini_wagner_l2(
         if confidence > 0:
             hit &= sign * margin(logits, labels) <= -confidence
         better = hit & (distance < best_distance)
-        best_images = jnp.where(better[:, None, None, None], adversarial, best_images)
+        best_images = jnp.where(better.reshape((-1,) + (1,) * (images.ndim - 1)), adversarial, best_images)
         return best_images, jnp.where(better, distance, best_distance), found | hit
 
     def search(state, _):
@@ -84,4 +112,4 @@ def carlini_wagner_l2(
 
     full = jnp.full(batch, constant, images.dtype)
     initial = (images, jnp.full_like(full, jnp.inf), full, jnp.zeros_like(full), jnp.full_like(full, jnp.inf))
-    return lax.scan(search, initial, None, length=search_steps)[0][0]
+    return lax.scan(search, initial, None, length=search_steps)[0][0].astype(originals.dtype)

@@ -6,7 +6,26 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from gjax.attacks.balls import widened
+from gjax.checks import check_images, check_integers, check_key, check_radii, check_shape, concrete
 from gjax.losses import correct
+
+
+def _checked(images, labels, rng):
+    """Images and labels as JAX arrays; ValueError for inputs that do not fit, as documented below."""
+    check_key('rng', rng)
+    check_images('images', images, (-jnp.inf, jnp.inf))
+    check_shape('labels', labels, (images.shape[0],), f'({images.shape[0]},), one an image')
+    check_integers(labels=labels)
+    return jnp.asarray(images), jnp.asarray(labels)
+
+
+def _right(logits_fn: Callable, adversarial, images, labels):
+    """Whether the model is right on adversarial images, bool [B]; ValueError for other shapes of these or of the logits."""
+    check_shape('the adversarial images', adversarial, images.shape, f'{images.shape}, that of images')
+    logits = logits_fn(adversarial)
+    check_shape('logits', logits, (len(images), None), f'({len(images)}, K)')
+    return correct(logits, labels)
 
 
 def worst_case(logits_fn: Callable, images, labels, attacks: Sequence[Callable], *, rng):
@@ -14,18 +33,22 @@ def worst_case(logits_fn: Callable, images, labels, attacks: Sequence[Callable],
 
     Args:
       logits_fn: images [B, H, W, C] -> logits [B, K].
-      images: [B, H, W, C] in [0, 1].
+      images: [B, H, W, C] (or [B, ...]) of a float dtype, within the bounds of the attacks.
       labels: int [B].
       attacks: functions (logits_fn, images, labels, rng) -> adversarial images.
       rng: a key; attack i sees fold_in(rng, i).
 
     Returns:
       bool [B].
+
+    Raises:
+      ValueError: shapes or dtypes that do not fit, also of what logits_fn or an attack returns; an empty batch; no key.
     """
-    survived = correct(logits_fn(images), labels)
+    images, labels = _checked(images, labels, rng)
+    survived = _right(logits_fn, images, images, labels)
     for i, attack in enumerate(attacks):
         adversarial = attack(logits_fn, images, labels, jax.random.fold_in(rng, i))
-        survived &= correct(logits_fn(adversarial), labels)
+        survived &= _right(logits_fn, adversarial, images, labels)
     return survived
 
 
@@ -33,20 +56,29 @@ def accuracy_curve(logits_fn: Callable, images, labels, eps_values, attack: Call
     """Worst-case correctness at rising radii; an example that falls at one radius counts as fallen at every larger one.
 
     Args:
-      eps_values: [E], ascending, in units of the images; 0 gives clean correctness.
+      eps_values: [E] with E >= 1, ascending, in units of the images; 0 gives clean correctness.
       attack: (logits_fn, images, labels, eps, rng) -> adversarial images.
       The rest as in `worst_case`.
 
     Returns:
       bool [B, E], not increasing along E.
+
+    Raises:
+      ValueError: as `worst_case`; radii of another shape or, where they are concrete, negative or not ascending.
     """
+    images, labels = _checked(images, labels, rng)
+    if (values := concrete(eps_values)) is not None:
+        check_shape('eps_values', values, (None,), '[E]')
+        check_radii('eps_values', values.tolist())
 
     def body(survived, inputs):
         eps, eps_rng = inputs
-        survived &= correct(logits_fn(attack(logits_fn, images, labels, eps, eps_rng)), labels)
+        survived &= _right(logits_fn, attack(logits_fn, images, labels, eps, eps_rng), images, labels)
         return survived, survived
 
-    eps_values = jnp.asarray(eps_values, images.dtype)
-    clean = correct(logits_fn(images), labels)
-    _, curve = lax.scan(body, clean, (eps_values, jax.random.split(rng, eps_values.shape[0])))
+    eps_values = jnp.asarray(eps_values, widened(None, images)[1].dtype)
+    check_shape('eps_values', eps_values, (None,), '[E]')
+    _, curve = lax.scan(
+        body, _right(logits_fn, images, images, labels), (eps_values, jax.random.split(rng, eps_values.shape[0]))
+    )
     return curve.T

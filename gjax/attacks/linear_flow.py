@@ -2,6 +2,8 @@
 2020, arXiv:1911.08654): the truth that attacks and adversarial training of flows are checked against.
 
 Sigma = A A' is the covariance of x; perturbations are bounded in l2, in the units of x, and not clipped to [0, 1].
+Arrays are float32 or, under jax_enable_x64, float64. Every function raises ValueError for shapes and dtypes that do not fit,
+and for a concrete eps that is negative.
 """
 
 from functools import partial
@@ -10,8 +12,25 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from gjax.checks import check_eps, check_floats, check_shape
+
 _BISECTIONS = 64
 _matmul = partial(jnp.matmul, precision=lax.Precision.HIGHEST)
+
+
+def _check_points(points, mean, covariance) -> None:
+    check_shape('points', points, (None, None), '[B, D]')
+    size = points.shape[1]
+    check_shape('mean', mean, (size,), f'({size},), for points {tuple(points.shape)}')
+    _check_covariance(covariance, size)
+    check_floats(points=points, mean=mean)
+
+
+def _check_covariance(covariance, size: int | None = None) -> None:
+    check_shape('covariance', covariance, (None, None), '[D, D]')
+    size = covariance.shape[0] if size is None else size
+    check_shape('covariance', covariance, (size, size))
+    check_floats(covariance=covariance)
 
 
 def gaussian_nll(points, mean, covariance):
@@ -25,6 +44,7 @@ def gaussian_nll(points, mean, covariance):
     Returns:
       [B].
     """
+    _check_points(points, mean, covariance)
     factor = jnp.linalg.cholesky(covariance)
     whitened = jax.scipy.linalg.solve_triangular(factor, (points - mean[None]).T, lower=True)
     log_det = 2 * jnp.sum(jnp.log(jnp.diagonal(factor)))
@@ -47,6 +67,10 @@ def sample_perturbation(points, mean, covariance, eps):
     Returns:
       [B, D].
     """
+    _check_points(points, mean, covariance)
+    check_eps('eps', eps, 'l2')
+    if jnp.ndim(eps):
+        check_shape('eps', eps, (len(points),), f'() or ({len(points)},)')
     variances, basis = jnp.linalg.eigh(covariance)  # ascending, so precision falls
     precision = 1 / variances
     pull = _matmul(points - mean[None], basis) * precision[None]  # P r in the eigenbasis
@@ -82,16 +106,21 @@ def universal_perturbation(covariance, eps):
     """The one delta [D] with |delta|_2 <= eps that raises the mean NLL most, by 1/2 eps^2 / lambda_min(Sigma), whatever the
     points' distribution if its mean is mu: eps along the eigenvector of Sigma's smallest eigenvalue.
     """
+    _check_covariance(covariance)
+    check_eps('eps', eps, 'l2')
     return eps * jnp.linalg.eigh(covariance)[1][:, 0]
 
 
 def universal_increase(covariance, eps):
     """By how much `universal_perturbation` raises the mean NLL: 1/2 eps^2 / lambda_min(Sigma), in nats."""
+    _check_covariance(covariance)
+    check_eps('eps', eps, 'l2')
     return 0.5 * eps**2 / jnp.linalg.eigvalsh(covariance)[0]
 
 
 def maximum_likelihood(points):
     """The mean [D] and covariance [D, D] (divided by B) of points [B, D]: the linear flow that is likeliest."""
+    check_shape('points', points, (None, None), '[B, D]')
     mean = jnp.mean(points, axis=0)
     centred = points - mean[None]
     return mean, _matmul(centred.T, centred) / len(points)
@@ -104,6 +133,7 @@ def water_level(values, volume):
       values: [D].
       volume: float, >= 0; at 0 the level is the smallest value.
     """
+    check_shape('values', values, (None,), '[D]')
     values = jnp.sort(values)
     counts = 1.0 + jnp.arange(len(values), dtype=values.dtype)
     levels = (volume + jnp.cumsum(values)) / counts  # if so many of the smallest were filled
@@ -123,6 +153,8 @@ def robust_covariance(covariance, eps):
       covariance: K [D, D], of the points.
       eps: float, >= 0.
     """
+    _check_covariance(covariance)
+    check_eps('eps', eps, 'l2')
     variances, basis = jnp.linalg.eigh(covariance)
     lifted = jnp.maximum(variances, water_level(variances, eps**2))
     return _matmul(basis * lifted[None], basis.T)
@@ -133,6 +165,7 @@ def trade_off(covariance, train_eps, eps):
     `robust_covariance(covariance, train_eps)`, on points of that covariance. The first rises with train_eps; the second
     falls up to train_eps = eps.
     """
+    check_eps('train_eps', train_eps, 'l2')
     fitted = robust_covariance(covariance, train_eps)
     size = len(covariance)
     _, log_det = jnp.linalg.slogdet(fitted)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gjax import attacks, data, metrics
-from gjax.checks import check_norm, check_radii, positive
+from gjax.checks import check_eps, check_norm, check_radii, positive
 from gjax.evaluators.base import END, LOG, Evaluator, Findings
 from gjax.evaluators.means import Means
 from gjax.losses import bits_per_dim, nats
@@ -42,13 +42,15 @@ class LikelihoodEvaluation:
 
     def __post_init__(self):
         check_norm('evaluation.norm', self.norm)
-        for name in ('eps', 'ood_eps', 'ood_steps', 'pictures'):
+        for name in ('eps', 'ood_eps'):
+            check_eps(f'evaluation.{name}', getattr(self, name), self.norm)
+        for name in ('ood_steps', 'pictures'):
             positive(f'evaluation.{name}', getattr(self, name))
         for name in ('steps', 'restarts', 'draws', 'quick_steps', 'ood_examples'):
             positive(f'evaluation.{name}', getattr(self, name), zero=False)
         if not 0 <= self.ood_quantile <= 1:
             raise ValueError(f'evaluation.ood_quantile is {self.ood_quantile}; allowed: 0..1')
-        check_radii('evaluation.curve', self.curve)
+        check_radii('evaluation.curve', self.curve, self.norm)
 
     def options(self) -> dict:
         """Keyword arguments of the final attacks."""

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from gjax import attacks
-from gjax.checks import check_norm, check_radii, each_of, positive
+from gjax.checks import check_eps, check_norm, check_radii, each_of, positive
 from gjax.evaluators.base import END, LOG
 from gjax.evaluators.means import Means
 from gjax.losses import correct, cross_entropy
@@ -29,16 +29,16 @@ class RobustEvaluation:
     curve_steps: int = 20  # of that curve's own PGD: one start, steps of 2.5 eps / curve_steps
 
     def __post_init__(self):
-        for name in ('eps', 'step_size'):
-            positive(f'evaluation.{name}', getattr(self, name))
+        positive('evaluation.step_size', self.step_size)
         for name in ('steps', 'restarts', 'quick_steps', 'curve_steps'):
             positive(f'evaluation.{name}', getattr(self, name), zero=False)
         if not self.attacks:
             raise ValueError('evaluation.attacks is empty; allowed: at least one of pgd, margin_pgd, momentum_iterative')
         check_norm('evaluation.norm', self.norm)
+        check_eps('evaluation.eps', self.eps, self.norm)
         allowed = ('pgd', 'margin_pgd', 'momentum_iterative') if self.norm == 'linf' else ('pgd', 'margin_pgd')
         each_of('evaluation.attacks', self.attacks, allowed)
-        check_radii('evaluation.curve', self.curve)
+        check_radii('evaluation.curve', self.curve, self.norm)
 
     def functions(self):
         """The final attacks as functions (logits_fn, images, labels, rng) -> adversarial images."""

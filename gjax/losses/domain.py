@@ -1,7 +1,13 @@
-"""Losses that align two domains: per example [B], or one number for two batches of features [S, F] and [T, F]."""
+"""Losses that align two domains: per example [B], or one number for two batches of features [S, F] and [T, F].
+
+Arrays are float32, float16, bfloat16 or, under jax_enable_x64, float64. Every function raises ValueError for shapes and
+dtypes that do not fit, also under `jax.jit`: nothing is broadcast.
+"""
 
 import jax
 import jax.numpy as jnp
+
+from gjax.checks import check_floats, check_shape, check_shapes
 
 # Widths of DAN's kernels as multiples of the mean squared distance: 2^-2 to 2^2 (Long et al. 2015, section 4.1).
 BANDWIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -15,6 +21,9 @@ def reverse_gradient(features, strength):
       features: any array.
       strength: scalar, may be traced; it has no gradient of its own.
     """
+    check_floats(features=features)
+    if jnp.ndim(strength):
+        check_shape('strength', strength, ())
     strength = jax.lax.stop_gradient(jnp.asarray(strength, features.dtype))
     return features - (1 + strength) * (features - jax.lax.stop_gradient(features))
 
@@ -25,8 +34,33 @@ def adversarial_ramp(progress, steepness: float = 10.0):
 
 
 def binary_cross_entropy(logits, positive):
-    """-log p where `positive`, -log(1 - p) elsewhere, p the logits' sigmoid; [B]."""
+    """-log p where `positive`, -log(1 - p) elsewhere, p the logits' sigmoid.
+
+    Args:
+      logits: [B].
+      positive: bool [B], or one bool for all.
+
+    Returns:
+      [B], >= 0, in nats.
+    """
+    check_shape('logits', logits, (None,), '[B]')
+    check_floats(logits=logits)
+    if jnp.ndim(positive):
+        check_shapes((None,), '[B]', logits=logits, positive=positive)
+    if not jnp.issubdtype(dtype := jnp.result_type(positive), jnp.bool_):
+        raise ValueError(f'the dtype of positive is {dtype}; allowed: bool')
     return jax.nn.softplus(jnp.where(positive, -logits, logits))
+
+
+def _check_domains(source, target) -> None:
+    """ValueError unless both are batches of at least two rows of features: of one there is no distance nor covariance."""
+    for name, features in (('source', source), ('target', target)):
+        check_shape(name, features, (None, None), '[N, F] with N >= 2')
+        if features.shape[0] < 2:
+            raise ValueError(f'the shape of {name} is {tuple(features.shape)}; allowed: [N, F] with N >= 2')
+    size = source.shape[1]
+    check_shape('target', target, (None, size), f'[N, {size}], for features {tuple(source.shape)} of source')
+    check_floats(source=source, target=target)
 
 
 def _squared_distances(first, second):
@@ -41,12 +75,15 @@ def multi_kernel_mmd(source, target, *, bandwidths=BANDWIDTHS):
     no gradient. The estimate is unbiased, without the pairs of an example with itself: it may be below 0.
 
     Args:
-      source, target: float32 [S, F] and [T, F], S and T >= 2.
-      bandwidths: the b, > 0.
+      source, target: [S, F] and [T, F], S and T >= 2.
+      bandwidths: the b, at least one, > 0.
 
     Returns:
       A scalar.
     """
+    _check_domains(source, target)
+    if not bandwidths or not all(b > 0 for b in bandwidths):
+        raise ValueError(f'bandwidths is {bandwidths}; allowed: at least one, each > 0')
     both = jnp.concatenate([source, target])
     count, sources = len(both), len(source)
     distances = _squared_distances(both, both)
@@ -72,6 +109,7 @@ def coral(source, target):
     Returns:
       A scalar, >= 0.
     """
+    _check_domains(source, target)
 
     def covariance(features):
         centred = features - features.mean(axis=0, keepdims=True)
@@ -82,5 +120,14 @@ def coral(source, target):
 
 
 def classifier_discrepancy(first_logits, second_logits):
-    """mean over classes of |p1 - p2| between two classifiers' probabilities, [B] (Saito et al. 2018, Eq. 2)."""
+    """mean over classes of |p1 - p2| between two classifiers' probabilities (Saito et al. 2018, Eq. 2).
+
+    Args:
+      first_logits, second_logits: [B, K].
+
+    Returns:
+      [B], in [0, 2 / K].
+    """
+    check_shapes((None, None), '[B, K]', first_logits=first_logits, second_logits=second_logits)
+    check_floats(first_logits=first_logits, second_logits=second_logits)
     return jnp.mean(jnp.abs(jax.nn.softmax(first_logits) - jax.nn.softmax(second_logits)), axis=-1)

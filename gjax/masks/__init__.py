@@ -2,7 +2,7 @@
 
 from gjax.masks.channels import channel_masks, channel_scores, hamming, kept, largest_distance, mask_channels, slice_channels
 from gjax.masks.packing import pack, unpack
-from gjax.masks.pytree import apply, count, dense, is_nested, path_name, sparsity, sparsity_report
+from gjax.masks.pytree import apply, count, dense, is_nested, is_weight, path_name, sparsity, sparsity_report
 from gjax.masks.saliency import SCOPES, grasp, keep_highest, magnitude, random_like, snip
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     'grasp',
     'hamming',
     'is_nested',
+    'is_weight',
     'keep_highest',
     'kept',
     'largest_distance',

@@ -7,6 +7,7 @@ along which its channels lie. A channel mask is {group name: bool [C]}.
 import jax.numpy as jnp
 import numpy as np
 
+from gjax.checks import check_shape, concrete, one_of, positive
 from gjax.masks.saliency import SCOPES
 
 
@@ -22,6 +23,17 @@ def put(tree, path, value):
     if not path:
         return value
     return {**tree, path[0]: put(tree[path[0]], path[1:], value)}
+
+
+def _mask_of(params, group, masks):
+    """The mask of a group, bool [C] as its normalisation has channels; ValueError for none, another shape or dtype."""
+    if group.name not in masks:
+        raise ValueError(f'masks have no group {group.name}; allowed: one for each group, here {", ".join(masks)}')
+    mask, shape = masks[group.name], tuple(get(params, group.norm)['scale'].shape)
+    check_shape(f'the mask of {group.name}', mask, shape)
+    if mask.dtype != bool:
+        raise ValueError(f'the mask of {group.name} has dtype {mask.dtype}; allowed: bool')
+    return mask
 
 
 def channel_scores(params, groups) -> dict:
@@ -41,9 +53,21 @@ def channel_masks(scores, pruned, *, scope: str = 'global', at_least: int = 1) -
 
     Returns:
       {group: bool [C]}.
+
+    Raises:
+      ValueError: no group, scores of another shape, another scope, at_least < 0; where they are concrete, `pruned` outside
+        [0, 1) or scores that are NaN.
     """
-    if scope not in SCOPES:
-        raise ValueError(f'the scope is {scope!r}; allowed: {", ".join(SCOPES)}')
+    one_of('the scope', scope, SCOPES)
+    positive('at_least', at_least)
+    if not 0 <= pruned < 1:
+        raise ValueError(f'pruned is {pruned}; allowed: 0 <= pruned < 1')
+    if not scores:
+        raise ValueError('scores have no group, so there is nothing to prune; allowed: at least one')
+    for name, score in scores.items():
+        check_shape(f'the scores of {name}', score, (None,), '[C]')
+        if (values := concrete(score)) is not None and np.isnan(values).any():
+            raise ValueError(f'the scores of {name} have NaN; allowed: numbers')
     if scope == 'layer':
         return {name: channel_masks({name: s}, pruned, at_least=at_least)[name] for name, s in scores.items()}
     total = sum(score.size for score in scores.values())
@@ -60,19 +84,35 @@ def channel_masks(scores, pruned, *, scope: str = 'global', at_least: int = 1) -
 
 
 def hamming(first, second):
-    """The share of entries in which two bool arrays [..., C] differ, in [0, 1], over the last axis."""
+    """The share of entries in which two bool arrays differ, in [0, 1], over the last axis.
+
+    Args:
+      first, second: [..., C] of one rank; a leading axis of size 1 is compared with each entry of the other's.
+
+    Returns:
+      [...].
+    """
+    check_shape('first', first, (..., None), '[..., C]')
+    check_shape('second', second, (*(None,) * (first.ndim - 1), first.shape[-1]), f'[..., {first.shape[-1]}], as first')
     return jnp.mean(first != second, axis=-1)
 
 
 def largest_distance(history):
     """The largest Hamming distance between any two of the masks in `history`, bool [T, C]."""
+    check_shape('history', history, (None, None), '[T, C]')
     return jnp.max(hamming(history[:, None], history[None]))
 
 
 def mask_channels(params, groups, masks) -> dict:
-    """Parameters in which dropped channels are silent: scale and offset 0, hence 0 after the activation too."""
+    """Parameters in which dropped channels are silent: scale and offset 0, hence 0 after the activation too.
+
+    Args:
+      params: nested dicts.
+      groups: the network's channel groups.
+      masks: {group name: bool [C]}; ValueError for a missing group, another shape or dtype.
+    """
     for group in groups:
-        keep = jnp.asarray(masks[group.name])
+        keep = jnp.asarray(_mask_of(params, group, masks))
         norm = get(params, group.norm)
         params = put(params, group.norm, {name: jnp.where(keep, value, 0) for name, value in norm.items()})
     return params
@@ -86,7 +126,7 @@ def slice_channels(params, batch_stats, groups, masks) -> tuple[dict, dict]:
     Args:
       params, batch_stats: nested dicts.
       groups: the network's channel groups.
-      masks: {group name: bool [C]}.
+      masks: {group name: bool [C]}; ValueError as in `mask_channels`.
 
     All must be concrete; the results are NumPy's, since each cut has shapes of its own to compile.
     """
@@ -95,7 +135,7 @@ def slice_channels(params, batch_stats, groups, masks) -> tuple[dict, dict]:
         return put(tree, group.norm, {name: np.asarray(value)[keep] for name, value in get(tree, group.norm).items()})
 
     for group in groups:
-        keep = np.asarray(masks[group.name])
+        keep = np.asarray(_mask_of(params, group, masks))
         params, batch_stats = (kept_of(tree, group, keep) for tree in (params, batch_stats))
         for slot in group.slots:
             value = np.asarray(get(params, slot.path))

@@ -54,7 +54,7 @@ def unpack(arrays) -> tuple[dict, dict]:
         index = json.loads(arrays['index'].tobytes())
         rows = [(str(name), tuple(map(int, shape)), str(dtype), bool(pruned)) for name, shape, dtype, pruned in index]
         packed, data = arrays['mask'], arrays['values'].tobytes()
-    except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError('this is no ticket: it needs the arrays index, mask and values') from error
     if any(dtype not in _DTYPES or any(size < 0 for size in shape) for _, shape, dtype, _ in rows):
         raise ValueError(f'this ticket has arrays of unknown kind; allowed: {", ".join(_DTYPES)}')

@@ -2,13 +2,22 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from gjax.checks import check_key, check_shape, concrete, one_of
+from gjax.masks.pytree import matched
 
 SCOPES = ('global', 'layer')
 
 
 def magnitude(params):
-    """|theta|, per weight (Han et al. 2015; Frankle & Carbin 2019)."""
-    return jax.tree.map(jnp.abs, params)
+    """|theta|, per weight (Han et al. 2015; Frankle & Carbin 2019); leaves that are no floats pass unchanged."""
+
+    def absolute(leaf):
+        dtype = getattr(leaf, 'dtype', None)
+        return jnp.abs(leaf) if dtype is not None and jnp.issubdtype(dtype, jnp.floating) else leaf
+
+    return jax.tree.map(absolute, params)
 
 
 def snip(loss_fn, params):
@@ -43,6 +52,26 @@ def _keep_highest(mask, scores, keep):
     return jnp.zeros(mask.shape, bool).at[ranked].set(jnp.arange(mask.size) < keep) & mask
 
 
+def _check_remaining(remaining) -> None:
+    """ValueError unless a share is one number and, where it is concrete, in [0, 1]."""
+    if jnp.ndim(remaining):
+        check_shape('remaining', remaining, ())
+    value = concrete(remaining)
+    if value is not None and not 0 <= value <= 1:
+        raise ValueError(f'remaining is {remaining}; allowed: 0..1, a share of all prunable entries')
+
+
+def _check_scores(parts) -> None:
+    """ValueError if of some list of (mask, score) pairs all survivors' scores are concrete and NaN: nothing ranks them."""
+    for part in parts:
+        values = [(concrete(mask), concrete(score)) for mask, score in part]
+        if any(mask is None or score is None for mask, score in values):
+            return
+        survivors = np.concatenate([np.isnan(score[mask]) for mask, score in values])
+        if survivors.size and survivors.all():
+            raise ValueError(f'all {survivors.size} scores are NaN; allowed: at least one number')
+
+
 def keep_highest(masks, scores, remaining, *, scope: str = 'global'):
     """Masks that keep the highest-scored survivors; what is pruned stays pruned.
 
@@ -57,13 +86,17 @@ def keep_highest(masks, scores, remaining, *, scope: str = 'global'):
       Masks nested in `masks`.
 
     Raises:
-      ValueError: another scope.
+      ValueError: another scope; masks without a leaf; scores of other shapes or structure; where they are concrete, a
+        share outside [0, 1], or scores that are all NaN (of a layer, if these are ranked alone).
     """
-    if scope not in SCOPES:
-        raise ValueError(f'the scope is {scope!r}; allowed: {", ".join(SCOPES)}')
+    one_of('the scope', scope, SCOPES)
+    _check_remaining(remaining)
     leaves, structure = jax.tree.flatten(masks)
-    under_masks = jax.tree.map(lambda m, s: None if m is None else s, masks, scores, is_leaf=lambda leaf: leaf is None)
-    flat = [(mask.ravel(), score.ravel()) for mask, score in zip(leaves, jax.tree.leaves(under_masks), strict=True)]
+    if not leaves:
+        raise ValueError('the masks have no leaf, so there is nothing to prune; allowed: at least one mask')
+    under_masks = jax.tree.leaves(matched(masks, scores, 'scores'))
+    flat = [(mask.ravel(), score.ravel()) for mask, score in zip(leaves, under_masks, strict=True)]
+    _check_scores([flat] if scope == 'global' else [[pair] for pair in flat])
 
     def keep(size):
         return jnp.round(remaining * size).astype(jnp.int32)
@@ -79,6 +112,7 @@ def keep_highest(masks, scores, remaining, *, scope: str = 'global'):
 
 def random_like(masks, *, rng):
     """Masks that keep as many entries of each layer as `masks` do, drawn uniformly: the control of equal sparsity."""
+    check_key('rng', rng)
     leaves, structure = jax.tree.flatten(masks)
     keys = jax.random.split(rng, max(1, len(leaves)))
     drawn = [jax.random.permutation(key, leaf.ravel()).reshape(leaf.shape) for key, leaf in zip(keys, leaves, strict=False)]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gjax import attacks, masks, nets
-from gjax.checks import check_norm, positive
+from gjax.checks import check_eps, check_norm, positive
 from gjax.evaluators import Examples, Memory
 from gjax.evaluators.likelihood import Density, Foreign, LikelihoodEvaluation, final_bits, quick_bits
 from gjax.losses import bits_per_dim, dequantise
@@ -49,10 +49,11 @@ class FlowRobustness(Method):
     def __post_init__(self):
         if not 0 <= self.adversarial_weight <= 1:
             raise ValueError(f'method.adversarial_weight is {self.adversarial_weight}; allowed: 0..1')
-        for name in ('eps', 'step_size', 'clean_epochs', 'eps_warmup_epochs'):
+        for name in ('step_size', 'clean_epochs', 'eps_warmup_epochs'):
             positive(f'method.{name}', getattr(self, name))
         positive('method.attack_steps', self.attack_steps, zero=False)
         check_norm('method.attack_norm', self.attack_norm)
+        check_eps('method.eps', self.eps, self.attack_norm)
 
     def evaluators(self):
         density, test = Density(self.nll, self.generate, self.dimensions), self.evaluation

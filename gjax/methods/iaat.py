@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from gjax import attacks
-from gjax.checks import positive
+from gjax.checks import check_eps, positive
 from gjax.losses import correct, cross_entropy
 from gjax.methods.core.classifier import PLAYER, Classifier
 from gjax.methods.core.optimisers import ramp
@@ -71,8 +71,10 @@ class IAAT(Classifier):
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ('eps', 'gamma', 'min_step', 'warmup_epochs', 'eps_warmup_epochs', 'eps_max'):
+        for name in ('gamma', 'min_step', 'warmup_epochs', 'eps_warmup_epochs'):
             positive(f'method.{name}', getattr(self, name))
+        for name in ('eps', 'eps_max'):
+            check_eps(f'method.{name}', getattr(self, name), self.attack_norm)
         positive('method.attack_steps', self.attack_steps, zero=False)
         if not 0 <= self.beta <= 1:
             raise ValueError(f'method.beta is {self.beta}; allowed: 0..1')

@@ -48,7 +48,8 @@ def smaller_masks(old, scores, share: float, scope: str):
     if scope == 'together':
         return masks.keep_highest(old, scores, share)
     within = 'layer' if scope == 'layer' else 'global'
-    return {p: m if m is None else masks.keep_highest(m, scores[p], share, scope=within) for p, m in old.items()}
+    pruned = {p: m for p, m in old.items() if masks.count(m)[1]}  # some players are not, and some are protected wholly
+    return old | {p: masks.keep_highest(m, scores[p], share, scope=within) for p, m in pruned.items()}
 
 
 def transplant(new, old):

@@ -69,7 +69,7 @@ def build(name: str, *, num_classes: int = 0, image_shape=(), dtype: str = 'floa
     Args:
       name: a key of NETS.
       num_classes: K, of classifiers and networks of domain adaptation.
-      image_shape: (H, W, C), of all but classifiers.
+      image_shape: (H, W, C), of all but classifiers; flows take (D,) too, for vectors [B, D].
       dtype: 'float32' or 'bfloat16', of the arithmetic; parameters, statistics and logits stay float32.
       **options: the module's own fields.
 
@@ -79,7 +79,8 @@ def build(name: str, *, num_classes: int = 0, image_shape=(), dtype: str = 'floa
     check(name, dtype=dtype, **options)
     given = {'num_classes': num_classes} if name not in FAMILIES | FLOWS else {}
     if name not in CLASSIFIERS:
-        if len(image_shape) != 3:
-            raise ValueError(f'image_shape is {tuple(image_shape)}; allowed for {name}: (height, width, channels)')
+        if len(image_shape) != 3 and not (name in FLOWS and len(image_shape) == 1):
+            vectors = ', or (D,) for vectors' if name in FLOWS else ''
+            raise ValueError(f'image_shape is {tuple(image_shape)}; allowed for {name}: (height, width, channels){vectors}')
         given['image_shape'] = tuple(image_shape)
     return NETS[name](**given, dtype=DTYPES[dtype], **options)

@@ -7,12 +7,14 @@ Only the networks inside couplings compute in another dtype, if told to.
 import itertools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from gjax.checks import check_floats, check_shape
 from gjax.losses import sum_per_example
 from gjax.nets.layers import Conv
 
@@ -140,7 +142,8 @@ class AffineCoupling(nn.Module):
       y_a = x_a, y_b = (x_b + t(x_a)) exp(s(x_a)), |s| <= bound.
 
     network: inputs [B, H, W, C_a] -> [B, H, W, 2 C_b], t and s; made when called, with how many outputs it has. swap: b, not
-    a, stays.
+    a, stays. Of vectors [B, D] it is the coordinates that are halved. ValueError for a single channel, which could never
+    change.
     """
 
     network: Callable[[int], nn.Module]
@@ -149,6 +152,8 @@ class AffineCoupling(nn.Module):
 
     @nn.compact
     def __call__(self, inputs, *, inverse: bool = False):
+        if inputs.shape[-1] < 2:
+            raise ValueError(f'a coupling got inputs of shape {inputs.shape}; allowed: at least 2 channels to halve')
         kept, moved = jnp.split(inputs, [(inputs.shape[-1] + 1) // 2], axis=-1)
         if self.swap:
             kept, moved = moved, kept
@@ -221,6 +226,28 @@ class ZeroConv(nn.Module):
         return outputs * jnp.exp(3 * log_scale).reshape(1, 1, 1, -1)
 
 
+class VectorNetwork(nn.Module):
+    """Of a coupling over vectors: a dense layer, residual blocks of two more, and a last one that is zero at first, its
+    outputs times exp(3 log_scale) as in `ZeroConv`. [B, D] to float32 [B, outputs].
+    """
+
+    outputs: int
+    hidden: int = 64
+    blocks: int = 1
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, inputs):
+        x = nn.Dense(self.hidden, dtype=self.dtype)(inputs)
+        for _ in range(self.blocks):
+            inner = nn.relu(nn.Dense(self.hidden, dtype=self.dtype)(nn.relu(x)))
+            x += nn.Dense(self.hidden, dtype=self.dtype)(inner)
+        zeros = nn.initializers.zeros_init()
+        outputs = nn.Dense(self.outputs, kernel_init=zeros)(nn.relu(x).astype(jnp.float32))
+        log_scale = self.param('log_scale', zeros, (self.outputs,))
+        return outputs * jnp.exp(3 * log_scale).reshape(1, -1)
+
+
 class Repeated(nn.Module):
     """`depth` bijections of the same kind, one after the other, with their parameters stacked: compiled once, by `lax.scan`.
 
@@ -256,12 +283,27 @@ class Repeated(nn.Module):
 
 
 def check_sides(image_shape, squeezes: int) -> None:
-    """ValueError unless images (H, W, C) can be squeezed so many times."""
+    """ValueError unless images (H, W, C) can be squeezed so many times, or vectors (D,) have halves."""
+    if len(image_shape) not in (1, 3) or any(size < 1 for size in image_shape):
+        raise ValueError(f'image_shape is {tuple(image_shape)}; allowed: (height, width, channels), or (D,) for vectors')
+    if squeezes < 0:
+        raise ValueError('net.levels is 0; allowed: at least 1')
+    if len(image_shape) == 1:
+        if image_shape[0] < 2:
+            raise ValueError(f'image_shape is {tuple(image_shape)}; allowed for a coupling flow: at least 2 coordinates')
+        return
     height, width, _ = image_shape
     if height % 2**squeezes or width % 2**squeezes:
         raise ValueError(
             f'images are {height} x {width} pixels; allowed: sides that {2**squeezes} divides (data.image_size, net.levels)'
         )
+
+
+def check_inputs(inputs, image_shape, *, inverse: bool) -> None:
+    """ValueError unless a flow's inputs are [B, *image_shape] or, with `inverse`, latents [B, D]; also under `jax.jit`."""
+    shape = (math.prod(image_shape),) if inverse else tuple(image_shape)
+    check_shape('latents' if inverse else 'inputs', inputs, (None, *shape), f'[B, {", ".join(map(str, shape))}]')
+    check_floats(inputs=inputs)
 
 
 def multi_scale(inputs, levels, splits, image_shape, *, logit: bool, last_squeezed: bool, inverse: bool):

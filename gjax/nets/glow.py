@@ -15,8 +15,10 @@ from gjax.nets.bijectors import (
     InvertibleConv,
     Repeated,
     Squeeze,
+    VectorNetwork,
     ZeroConv,
     chained,
+    check_inputs,
     check_sides,
     multi_scale,
 )
@@ -43,7 +45,7 @@ class GlowNetwork(nn.Module):
 
 
 class GlowStep(nn.Module):
-    """One step of flow (figure 2 a)."""
+    """One step of flow (figure 2 a), over images or vectors [B, D]."""
 
     hidden: int = 512
     bound: float = 2.0
@@ -51,7 +53,8 @@ class GlowStep(nn.Module):
 
     @nn.compact
     def __call__(self, inputs, *, inverse: bool = False):
-        network = partial(GlowNetwork, hidden=self.hidden, dtype=self.dtype)
+        kind = VectorNetwork if inputs.ndim == 2 else GlowNetwork
+        network = partial(kind, hidden=self.hidden, dtype=self.dtype)
         return chained([ActNorm(), InvertibleConv(), AffineCoupling(network, self.bound)], inputs, inverse=inverse)
 
 
@@ -75,9 +78,12 @@ class Glow(nn.Module):
 
     levels: how often it is squeezed. depth: steps of each. hidden: channels of the coupling networks. bound: of log-scales.
     logit: whether the logit comes first. remat: less memory for more arithmetic. CIFAR-10 in the paper: 3, 32 and 512.
+
+    With image_shape (D,), D >= 2, it is a flow over vectors [B, D] of any range: `levels` times `depth` steps with dense
+    networks and D x D matrices, all of one scale. There is no logit, which is for pixels.
     """
 
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, ...]
     levels: int = 3
     depth: int = 32
     hidden: int = 512
@@ -87,11 +93,16 @@ class Glow(nn.Module):
     dtype: Any = jnp.float32
 
     def __post_init__(self):
-        check_sides(self.image_shape, self.levels)
+        check_sides(self.image_shape, self.levels if self.levels else -1)
         super().__post_init__()
 
     @nn.compact
     def __call__(self, inputs, *, inverse: bool = False):
+        check_inputs(inputs, self.image_shape, inverse=inverse)
+        if len(self.image_shape) == 1:
+            step = partial(GlowStep, self.hidden, self.bound, self.dtype, parent=None)
+            steps = [Repeated(step, self.depth, self.remat) for _ in range(self.levels)]
+            return chained(steps, inputs, inverse=inverse)
         levels = [GlowLevel(self.depth, self.hidden, self.bound, self.remat, self.dtype) for _ in range(self.levels)]
         splits = [ConditionalGaussian(self.bound) for _ in range(self.levels - 1)]
         options = {'logit': self.logit, 'last_squeezed': True, 'inverse': inverse}

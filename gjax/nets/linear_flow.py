@@ -10,19 +10,22 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from gjax.nets.bijectors import check_inputs
+
 
 class LinearFlow(nn.Module):
     """z = exp(d) * (I + L) (x - mu), L strictly lower triangular: A is its inverse, and L are regressions of every pixel on
-    those before it, of order 1 however narrow the data. Images [B, H, W, C] to latents [B, H W C] and,
+    those before it, of order 1 however narrow the data. Images [B, H, W, C], or vectors [B, D], to latents [B, H W C] and,
     with `inverse`, back; and log-determinants [B]. It begins with the first batch's mean and spread of every pixel; always
     float32.
     """
 
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, ...]
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, inputs, *, inverse: bool = False):
+        check_inputs(inputs, self.image_shape, inverse=inverse)
         x, size = inputs.reshape(len(inputs), -1), math.prod(self.image_shape)
         mean = self.param('mean', lambda _: jnp.mean(x, axis=0))
         log_diagonal = self.param('log_diagonal', lambda _: -jnp.log(jnp.std(x, axis=0) + 1e-2))

@@ -176,7 +176,7 @@ def _parse(key: str, text, old):
         try:
             value = ast.literal_eval(text)
         except (ValueError, SyntaxError):
-            value = text
+            value = _quotients(text) if isinstance(old, float | tuple) else text
     value = _plain(key, value)
     if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
@@ -192,6 +192,28 @@ def _parse(key: str, text, old):
     if old is not None and type(value) is not type(old) and not (duration_key and not isinstance(value, bool)):
         raise ConfigError(f'config.{key} is {text!r}; allowed: a value of type {type(old).__name__}, like {old!r}')
     return value
+
+
+def _number(node):
+    """The number that a syntax tree writes down: a constant, perhaps with a sign, or a quotient of two; else ValueError."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+        over, under = _number(node.left), _number(node.right)
+        if isinstance(node.left, ast.BinOp) or isinstance(node.right, ast.BinOp) or not under:
+            raise ValueError('no quotient of two numbers')
+        return over / under
+    value = ast.literal_eval(node)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise ValueError('no number')
+    return value
+
+
+def _quotients(text: str):
+    """The value of text such as '8/255' or '(0, 4/255, 8/255)', in the way of `ast.literal_eval`; others as they are."""
+    try:
+        node = ast.parse(text.strip(), mode='eval').body
+        return tuple(map(_number, node.elts)) if isinstance(node, ast.Tuple | ast.List) else _number(node)
+    except (ValueError, SyntaxError, OverflowError, RecursionError):
+        return text
 
 
 def _parse_items(key: str, text, values, old) -> tuple:

@@ -168,7 +168,7 @@ def test_attacks_run_under_jit():
         ({'step_size': np.asarray([0.1, 0.1, 0.1, 0.1, 0.1, np.nan])}, 'nan.*allowed: >= 0'),
         ({'steps': -1}, 'steps is -1'),
         ({'restarts': 0}, 'restarts 0'),
-        ({'eps': jnp.zeros(3)}, r'has shape \(3,\); allowed: \(\) or \(6,\)'),
+        ({'eps': jnp.zeros(3)}, r'the shape of eps is \(3,\); allowed: \(\) or \(6,\)'),
         ({'carry': 0, 'restarts': 2}, 'restarts is 2 with a carry'),
     ],
 )

@@ -77,18 +77,18 @@ def test_labels_of_one_axis_are_exactly_the_sums_over_one_hot_rows():
 @pytest.mark.parametrize(
     ('function', 'shape', 'dtype', 'message'),
     [
-        (losses.cross_entropy, (4,), jnp.int32, r'labels have shape \(4,\); allowed: \(7,\), for logits \(7, 4\)'),
-        (losses.cross_entropy, (7, 1), jnp.int32, r'labels have shape \(7, 1\); allowed: \(7,\)'),
-        (losses.cross_entropy, (7, 4), jnp.int32, r'labels have shape \(7, 4\); allowed: \(7,\)'),
-        (losses.cross_entropy, (), jnp.int32, r'labels have shape \(\); allowed: \(7,\)'),
-        (losses.cross_entropy, (7,), jnp.float32, r'probabilities have shape \(7,\); allowed: \(7, 4\)'),
-        (losses.cross_entropy, (1, 4), jnp.float32, r'probabilities have shape \(1, 4\); allowed: \(7, 4\)'),
-        (losses.cross_entropy, (7,), bool, r'labels have dtype bool; allowed: integers'),
-        (losses.correct, (1,), jnp.int32, r'labels have shape \(1,\); allowed: \(7,\)'),
-        (losses.correct, (7, 1), jnp.int32, r'labels have shape \(7, 1\); allowed: \(7,\)'),
-        (losses.correct, (7,), jnp.float32, r'labels have dtype float32; allowed: integers'),
-        (losses.margin, (7, 7), jnp.int32, r'labels have shape \(7, 7\); allowed: \(7,\)'),
-        (losses.margin, (), jnp.int32, r'labels have shape \(\); allowed: \(7,\)'),
+        (losses.cross_entropy, (4,), jnp.int32, r'the shape of labels is \(4,\); allowed: \(7,\), for logits \(7, 4\)'),
+        (losses.cross_entropy, (7, 1), jnp.int32, r'the shape of labels is \(7, 1\); allowed: \(7,\)'),
+        (losses.cross_entropy, (7, 4), jnp.int32, r'the shape of labels is \(7, 4\); allowed: \(7,\)'),
+        (losses.cross_entropy, (), jnp.int32, r'the shape of labels is \(\); allowed: \(7,\)'),
+        (losses.cross_entropy, (7,), jnp.float32, r'the shape of probabilities is \(7,\); allowed: \(7, 4\)'),
+        (losses.cross_entropy, (1, 4), jnp.float32, r'the shape of probabilities is \(1, 4\); allowed: \(7, 4\)'),
+        (losses.cross_entropy, (7,), bool, r'the dtype of labels is bool; allowed: integers'),
+        (losses.correct, (1,), jnp.int32, r'the shape of labels is \(1,\); allowed: \(7,\)'),
+        (losses.correct, (7, 1), jnp.int32, r'the shape of labels is \(7, 1\); allowed: \(7,\)'),
+        (losses.correct, (7,), jnp.float32, r'the dtype of labels is float32; allowed: integers'),
+        (losses.margin, (7, 7), jnp.int32, r'the shape of labels is \(7, 7\); allowed: \(7,\)'),
+        (losses.margin, (), jnp.int32, r'the shape of labels is \(\); allowed: \(7,\)'),
     ],
 )
 @pytest.mark.parametrize('jit', [False, True])
@@ -99,7 +99,7 @@ def test_other_shapes_and_dtypes_are_refused_in_one_line(function, shape, dtype,
 
 
 def test_where_of_another_dtype_is_refused():
-    with pytest.raises(ValueError, match=r'^where has dtype float32; allowed: bool'):
+    with pytest.raises(ValueError, match=r'^the dtype of where is float32; allowed: bool'):
         losses.cross_entropy(jnp.asarray(LOGITS), jnp.asarray(LABELS), where=jnp.ones(7))
 
 

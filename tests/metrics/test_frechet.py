@@ -28,7 +28,7 @@ def test_singular_covariances_are_no_problem():
     few = metrics.gaussian_statistics(rng.normal(size=(5, 30)))
     constant = metrics.gaussian_statistics(np.zeros((5, 30)))
     assert metrics.frechet_distance(few, constant) == pytest.approx((few[0] ** 2).sum() + np.trace(few[1]))
-    with pytest.raises(ValueError, match=r'features are \(1, 30\)'):
+    with pytest.raises(ValueError, match=r'the shape of features is \(1, 30\)'):
         metrics.gaussian_statistics(np.zeros((1, 30)))
 
 

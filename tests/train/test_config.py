@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from gjax import methods
 from gjax.train import config as configs
 from gjax.train.errors import RunError
 from gjax.train.loop import train_and_evaluate
@@ -33,6 +34,56 @@ def test_tuples_and_durations():
     assert config.net.widths == (4, 8)
     assert config.evaluation.curve == (0.1, 0.2)
     assert configs.duration(config.train, 'total', steps_per_epoch=40, batch_size=100) == 20
+
+
+@pytest.mark.parametrize(
+    ('key', 'text', 'value'),
+    [
+        ('method.eps', '8/255', 8 / 255),
+        ('method.eps', ' 4 / 255 ', 4 / 255),
+        ('method.eps', '0.5/2', 0.25),
+        ('evaluation.curve', '(0, 4/255, 8/255)', (0.0, 4 / 255, 8 / 255)),
+        ('evaluation.curve', '4/255, 8/255', (4 / 255, 8 / 255)),
+        ('evaluation.curve', '[8/255]', (8 / 255,)),
+    ],
+)
+def test_quotients_are_the_numbers_that_they_are_in_python(key, text, value):
+    config = configs.load(FILE, {key: text})
+    assert config[key.partition('.')[0]][key.partition('.')[2]] == value
+
+
+@pytest.mark.parametrize(
+    ('key', 'text'),
+    [
+        ('method.eps', text)
+        for text in (
+            '8/0',
+            '8/x',
+            '8/255/2',
+            '8*255',
+            '1/2 + 1',
+            "'8'/255",
+            'True/2',
+            '(8/255,)',
+            '8/255 if 1 else 0',
+            '1e999/2',
+        )
+    ]
+    + [('method.attack_steps', '8/2'), ('net.widths', '(8/2, 8)'), ('evaluation.attacks', '(1/2,)'), ('data.flip', '1/1')],
+)
+def test_what_is_no_quotient_of_two_numbers_is_refused(key, text):
+    with pytest.raises(configs.ConfigError, match=f'^config.{key} is .*; allowed: '):
+        configs.load(FILE, {key: text})
+
+
+@pytest.mark.parametrize(
+    ('file', 'key'),
+    [(FILE, 'evaluation.eps'), (FILE, 'method.eps'), (FILE, 'method.eps_max'), (f'{FILE}:trades', 'method.eps')],
+)
+def test_a_radius_that_was_meant_in_255ths_is_refused(file, key):
+    config = configs.load(file, {key: '8'})
+    with pytest.raises(ValueError, match=rf'^{key} is 8; allowed for linf: 0\.\.1, the width of the bounds \(8/255\?\)$'):
+        methods.check(config)
 
 
 def test_steps_win_over_examples_over_epochs():

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from gjax.checks import positive
+from gjax.checks import check_eps, positive
 from gjax.losses import cross_entropy
 from gjax.methods.core.classifier import Classifier
 from gjax.methods.core.optimisers import ramp
@@ -21,7 +21,7 @@ class UniformAttack(Classifier):
 
     def __post_init__(self):
         super().__post_init__()
-        positive('method.eps', self.eps)
+        check_eps('method.eps', self.eps, self.attack_norm)
         positive('method.step_size', self.step_size)
         positive('method.attack_steps', self.attack_steps, zero=False)
         positive('method.eps_warmup_epochs', self.eps_warmup_epochs)
