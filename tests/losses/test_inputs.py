@@ -273,7 +273,16 @@ def test_two_thousand_label_arrays(case):
     check_labels(case)
 
 
-def test_clean_under_debug_nans():
+def test_labels_are_clean_under_debug_nans():
+    """Outside of jit, where each operation is looked at: what marks labels that are no class is no NaN by itself."""
+    labels, where = np.asarray([0, 1, 9, 0]), jnp.asarray([True, True, False, True])
+    with jax.debug_nans(True):
+        assert np.isfinite(losses.cross_entropy(LOGITS, labels, where=where)).all()
+        assert np.isfinite(losses.margin(LOGITS, labels % 3)).all()
+
+
+@pytest.mark.slow
+def test_every_loss_is_clean_under_debug_nans():
     """Every public function on inputs that it is for, outside of jit: each operation is looked at."""
     features = jnp.asarray(LOGITS)
     row = features[:, 0]

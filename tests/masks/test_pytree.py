@@ -48,8 +48,6 @@ def test_lists_and_dataclasses():
     np.testing.assert_array_equal(pruned[0].weight, [[0, 0], [0, 0], [0, 5]])
     np.testing.assert_array_equal(pruned[1]['w'], np.full((2, 2), 10.0))
     assert pruned[0].activation is jnp.tanh
-    drawn = masks.random_like(smaller, rng=jax.random.key(0))
-    assert int(drawn[0].weight.sum()) == 1
     assert masks.is_nested(smaller, full)
 
 
@@ -90,7 +88,7 @@ def _modules():
         for part in ('encoder', 'discriminator'):
             module = getattr(family, part)
             found[f'{name} {part}'] = (module() if part == 'discriminator' else module(8), image, {'train': False})
-    for name, net in {'realnvp': {'blocks': 1}, 'glow': {'depth': 2, 'hidden': 8}}.items():
+    for name, net in {'realnvp': {'blocks': 1}, 'glow': {'levels': 1, 'depth': 2, 'hidden': 8}}.items():
         found[name] = (nets.build(name, image_shape=(8, 8, 1), **net), (8, 8, 1), {})
     domain = nets.build('gta_digits', num_classes=10, image_shape=image)
     for part in ('embedding', 'discriminator'):
@@ -99,9 +97,10 @@ def _modules():
 
 
 MODULES = _modules()
+QUICK = ('small_cnn', 'mlp decoder', 'mlp encoder', 'dcgan discriminator', 'glow')  # to trace
 
 
-@pytest.mark.parametrize('name', MODULES)
+@pytest.mark.parametrize('name', [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in MODULES])
 def test_every_networks_masks_are_those_of_its_kernels(name):
     """As before masks took other trees: True at what is named 'kernel', None elsewhere."""
     module, shape, options = MODULES[name]
@@ -187,8 +186,9 @@ def test_channel_masks_that_do_not_fit_are_refused(function):
 
 def test_scores_that_are_all_nan_are_refused():
     mask = {'a': np.asarray([True, False]), 'b': np.asarray([True, True])}
-    scores = {'a': jnp.asarray([jnp.nan, 1.0]), 'b': jnp.asarray([1.0, jnp.nan])}
-    assert masks.count(masks.keep_highest(mask, scores, 0.25))[0] == 1
+    scores = {'a': np.asarray([np.nan, 1.0]), 'b': np.asarray([1.0, np.nan])}
+    kept = masks.keep_highest(mask, scores, 0.25)
+    assert (kept['a'].tolist(), kept['b'].tolist()) == ([False, False], [True, False])
     with pytest.raises(ValueError, match=r'^all 1 scores are NaN; allowed: at least one number$'):
         masks.keep_highest(mask, scores, 0.5, scope='layer')
     with pytest.raises(ValueError, match=r'^all 3 scores are NaN; allowed: at least one number$'):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gjax import attacks, nets
+from gjax import nets
 from gjax.losses import standard_normal_nll
 from gjax.nets import bijectors
 from gjax.nets.flow import flow_nll, flow_samples
@@ -18,7 +18,7 @@ from tests.nets.test_flows import moved
 
 
 def flow_of(name: str, size: int):
-    options = {'realnvp': {'levels': 1, 'hidden': 8, 'blocks': 1}, 'glow': {'levels': 2, 'depth': 2, 'hidden': 8}}
+    options = {'realnvp': {'levels': 1, 'hidden': 4, 'blocks': 1}, 'glow': {'levels': 2, 'depth': 2, 'hidden': 8}}
     return nets.build(name, image_shape=(size,), **options.get(name, {}))
 
 
@@ -64,11 +64,6 @@ def test_the_density_and_samples_of_a_flow_of_vectors():
     samples = flow_samples(flow, variables, 2000, rng=jax.random.key(1))  # nothing is clipped to [0, 1]
     np.testing.assert_allclose(samples.mean(0), vectors.mean(0), atol=0.4)
     np.testing.assert_allclose(samples.std(0), vectors.std(0), rtol=0.1)
-    bounds = (float(vectors.min()), float(vectors.max()))
-    raised = attacks.raise_nll(
-        partial(flow_nll, flow, variables), vectors[:4], 0.5, rng=jax.random.key(2), steps=5, norm='l2', bounds=bounds
-    )
-    assert (flow_nll(flow, variables, raised, rng=jax.random.key(0)) > nll[:4]).all()
 
 
 @pytest.mark.parametrize(
