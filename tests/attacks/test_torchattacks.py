@@ -15,7 +15,7 @@ from gjax.losses import correct
 from gjax.train import config as configs
 from gjax.train.run import Run
 
-pytestmark = pytest.mark.filterwarnings('ignore')
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings('ignore')]
 EPS = 0.1
 
 

@@ -21,6 +21,7 @@ with warnings.catch_warnings():
     except Exception as error:  # what it is built on follows JAX at a distance, and then fails in its own ways
         pytest.skip(f'no distrax to compare with: {error}', allow_module_level=True)
 
+pytestmark = pytest.mark.slow
 SHAPE = (4, 4, 2)
 
 

@@ -55,10 +55,13 @@ def _masks(params, groups, share):
     return masks.channel_masks(random, share)
 
 
+DEEP = ('wide_resnet', 'resnet50', 'preact_resnet18')  # which compile longest
 CASES = [(name, '') for name in CLASSIFIERS] + [(name, part) for name in FAMILIES for part in PARTS]
 
 
-@pytest.mark.parametrize(('name', 'part'), CASES)
+@pytest.mark.parametrize(
+    ('name', 'part'), [pytest.param(*case, marks=[pytest.mark.slow] * (case[0] in DEEP)) for case in CASES]
+)
 def test_a_sliced_network_computes_what_the_masked_one_does(name, part):
     options = (CLASSIFIERS | FAMILIES)[name]
     net = _build(name, options)

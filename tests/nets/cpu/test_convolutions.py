@@ -8,6 +8,8 @@ from jax import lax
 
 from gjax.nets.cpu.convolutions import conv2d, conv_transpose2d
 
+SLOW = pytest.mark.slow  # shapes of a form that another one has
+
 
 @pytest.mark.parametrize(
     ('size', 'kernel', 'strides', 'padding'),
@@ -15,26 +17,26 @@ from gjax.nets.cpu.convolutions import conv2d, conv_transpose2d
         ((2, 8, 8, 3), (3, 3, 3, 4), (1, 1), ((1, 1), (1, 1))),
         ((2, 9, 7, 3), (3, 3, 3, 4), (2, 2), ((1, 1), (1, 1))),
         ((2, 8, 8, 2), (5, 3, 2, 4), (2, 3), ((0, 2), (1, 0))),
-        ((2, 8, 8, 2), (1, 1, 2, 4), (2, 2), ((0, 0), (0, 0))),
+        pytest.param((2, 8, 8, 2), (1, 1, 2, 4), (2, 2), ((0, 0), (0, 0)), marks=SLOW),
         ((2, 7, 7, 2), (4, 4, 2, 3), (2, 2), ((0, 0), (2, 1))),
         ((2, 8, 8, 6), (3, 3, 6, 4), (1, 1), ((1, 1), (1, 1))),
         ((2, 9, 7, 6), (3, 3, 6, 4), (2, 2), ((1, 1), (1, 1))),
-        ((2, 8, 8, 6), (5, 3, 6, 4), (2, 3), ((0, 2), (1, 0))),
-        ((2, 8, 8, 6), (1, 1, 6, 4), (2, 2), ((0, 0), (0, 0))),
-        ((2, 7, 7, 6), (4, 4, 6, 3), (2, 2), ((0, 0), (2, 1))),
+        pytest.param((2, 8, 8, 6), (5, 3, 6, 4), (2, 3), ((0, 2), (1, 0)), marks=SLOW),
+        pytest.param((2, 8, 8, 6), (1, 1, 6, 4), (2, 2), ((0, 0), (0, 0)), marks=SLOW),
+        pytest.param((2, 7, 7, 6), (4, 4, 6, 3), (2, 2), ((0, 0), (2, 1)), marks=SLOW),
         ((2, 8, 8, 2), (3, 5, 2, 4), (1, 1), ((0, 0), (2, 0))),
-        ((2, 5, 5, 6), (5, 5, 6, 4), (1, 1), ((0, 0), (0, 0))),
+        pytest.param((2, 5, 5, 6), (5, 5, 6, 4), (1, 1), ((0, 0), (0, 0)), marks=SLOW),
         ((2, 9, 8, 6), (3, 3, 6, 4), (2, 2), ((-1, 1), (0, -1))),
-        ((2, 9, 8, 2), (3, 3, 2, 4), (1, 1), ((-1, 1), (0, -1))),
+        pytest.param((2, 9, 8, 2), (3, 3, 2, 4), (1, 1), ((-1, 1), (0, -1)), marks=SLOW),
         ((2, 8, 9, 10), (3, 3, 10, 4), (1, 1), ((1, 1), (0, 2))),  # the input's gradient by rows of taps
-        ((2, 8, 9, 14), (5, 3, 14, 4), (1, 1), ((0, 0), (1, 0))),
-        ((2, 10, 9, 14), (3, 3, 14, 4), (1, 1), ((-1, 0), (0, -1))),
-        ((2, 9, 9, 10), (4, 2, 10, 4), (1, 1), ((0, 1), (-2, 0))),
+        pytest.param((2, 8, 9, 14), (5, 3, 14, 4), (1, 1), ((0, 0), (1, 0)), marks=SLOW),
+        pytest.param((2, 10, 9, 14), (3, 3, 14, 4), (1, 1), ((-1, 0), (0, -1)), marks=SLOW),
+        pytest.param((2, 9, 9, 10), (4, 2, 10, 4), (1, 1), ((0, 1), (-2, 0)), marks=SLOW),
         ((2, 8, 9, 14), (3, 3, 14, 4), (1, 1), ((1, 1), (0, 2))),  # as a convolution
         ((2, 5, 5, 14), (5, 5, 14, 4), (1, 1), ((0, 0), (0, 0))),  # tap by tap
         ((16, 8, 7, 64), (3, 3, 64, 64), (1, 1), ((1, 1), (0, 2))),  # in Winograd's form
-        ((16, 7, 8, 64), (3, 3, 64, 96), (1, 1), ((2, 1), (1, 1))),  # the input's gradient alone
-        ((16, 9, 8, 96), (3, 3, 96, 64), (1, 1), ((-1, 2), (1, -1))),
+        pytest.param((16, 7, 8, 64), (3, 3, 64, 96), (1, 1), ((2, 1), (1, 1)), marks=SLOW),  # the input's gradient alone
+        pytest.param((16, 9, 8, 96), (3, 3, 96, 64), (1, 1), ((-1, 2), (1, -1)), marks=SLOW),
     ],
 )
 def test_conv2d_equals_xla_in_value_and_both_gradients(size, kernel, strides, padding):
@@ -67,7 +69,7 @@ def test_gradients_in_bfloat16_are_rounded_ones(strides, pad, channels):
         np.testing.assert_allclose(own.astype(jnp.float32), exact, rtol=0.02, atol=0.1)
 
 
-@pytest.mark.parametrize(('channels', 'strides'), [(1, (1, 1)), (6, (2, 2))])
+@pytest.mark.parametrize(('channels', 'strides'), [(1, (1, 1)), pytest.param(6, (2, 2), marks=SLOW)])
 def test_conv2d_has_second_derivatives(channels, strides):
     images, weights = jnp.ones((1, 4, 4, channels)), jnp.full((3, 3, channels, 1), 0.3 / channels)
 
