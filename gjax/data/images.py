@@ -29,7 +29,7 @@ def opened(stream: BinaryIO, name: str) -> Iterator[Image.Image]:
         with Image.open(stream, formats=FORMATS) as image:
             yield image
     except UnidentifiedImageError as error:
-        raise DataError(f'{name} is not a readable image: its content is none of {", ".join(FORMATS)}') from error
+        raise DataError(f'{name} is not a readable image: it is damaged, or none of {", ".join(FORMATS)}') from error
     except Exception as error:  # decoders raise whatever they come upon
         reason = ' '.join(str(error).split())[:160] or type(error).__name__
         raise DataError(f'{name} is not a readable image: {reason}') from error

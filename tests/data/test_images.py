@@ -40,7 +40,7 @@ def test_an_image_file_starts_no_program(tmp_path, ghostscript):
     for file in ('0.png', '0.jpg'):
         (tmp_path / 'set' / 'cat' / file).write_bytes(EPS)
         with pytest.raises(
-            data.DataError, match=rf'cat/{file[0]}\.\w+ is not a readable image: its content is none of PNG'
+            data.DataError, match=rf'cat/{file[0]}\.\w+ is not a readable image: it is damaged, or none of PNG'
         ) as caught:
             data.load(f'folder:{tmp_path}/set')
         assert str(caught.value).isprintable()
@@ -54,7 +54,7 @@ def test_an_image_file_starts_no_program(tmp_path, ghostscript):
 def test_a_record_starts_no_program(ghostscript):
     records = TfdsRecords('x', '/nowhere', 'train', 0, 0, 3)
     records.__dict__['_source'] = [{'image': EPS}]
-    with pytest.raises(data.DataError, match=r'cannot be read \(example 0 is not a readable image: its content is none'):
+    with pytest.raises(data.DataError, match=r'cannot be read \(example 0 is not a readable image: it is damaged, or none'):
         records.read([0])
     assert not ghostscript.exists()
 
@@ -100,7 +100,7 @@ def test_what_is_meant_is_decoded_as_ever(tmp_path, kind):
 @pytest.mark.parametrize('kind', ['GIF', 'TIFF', 'PPM', 'TGA', 'ICO', 'PCX', 'SGI', 'JPEG2000'])
 def test_other_formats_are_refused(kind):
     with (
-        pytest.raises(data.DataError, match='x is not a readable image: its content is none of PNG, JPEG, BMP, WEBP'),
+        pytest.raises(data.DataError, match='x is not a readable image: it is damaged, or none of PNG, JPEG, BMP, WEBP'),
         images.opened(io.BytesIO(_encoded(kind)), 'x'),
     ):
         pass
