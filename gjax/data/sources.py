@@ -15,7 +15,7 @@ import numpy as np
 
 from gjax.data.convert import resize
 from gjax.data.dataset import IGNORE, DataError, Dataset, Split, check_dataset, check_split, image_fields
-from gjax.data.entries import is_hidden, listed
+from gjax.data.entries import is_hidden, listed, shown
 from gjax.data.folders import stack
 from gjax.data.images import opened, to_channels
 
@@ -180,8 +180,17 @@ class TfdsRecords:
 
 
 def _tfds_builder(name: str, directory: str):
+    """The builder of a prepared set; DataError if something in its folder is no regular file, which would be waited for."""
     import tensorflow_datasets
 
+    waiting = [os.path.join(directory, name.partition('/')[0])]
+    while waiting:
+        with contextlib.suppress(FileNotFoundError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                elif not (entry.is_file() or entry.is_dir()) and os.path.exists(entry.path):
+                    raise DataError(f'{name} in {directory} holds {shown(entry.name)}, which is no regular file')
     # A set prepared by any builder, registered or not, is found by its folder and metadata alone.
     return tensorflow_datasets.builder(name, data_dir=directory, try_gcs=False)
 
@@ -235,6 +244,8 @@ def tfds(name: str, data_dir: str | None, image_size: int = 0, key: str = 'data.
         builder = _tfds_builder(name, str(directory))
         # Not by the metadata's splits: they are empty under tfds.testing.mock_data.
         builder.as_data_source('train')
+    except DataError:
+        raise
     except Exception as error:
         if isinstance(error, NotImplementedError) and builder.info.splits:
             raise DataError(

@@ -332,6 +332,14 @@ def test_a_damaged_or_unlabelled_tfds_set_says_so(tmp_path):
         data.load('tiny', str(tmp_path))
 
 
+def test_a_prepared_set_with_what_is_no_regular_file_is_not_waited_for(tmp_path):
+    (tmp_path / 'cifar10/3.0.2').mkdir(parents=True)
+    os.mkfifo(tmp_path / 'cifar10/3.0.2/features.json')
+    (tmp_path / 'cifar10/3.0.2/gone').symlink_to('nothing')
+    with pytest.raises(data.DataError, match=r'cifar10 in .* holds features\.json, which is no regular file'):
+        data.find('cifar10', str(tmp_path))
+
+
 def test_an_unprepared_tfds_set_names_the_command_that_prepares_it(tmp_path):
     with pytest.raises(data.DataError, match=r'tfds build cifar10 --file_format=array_record --data_dir='):
         data.load('cifar10', str(tmp_path))
