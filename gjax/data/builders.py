@@ -207,6 +207,7 @@ class _Domains(ImageSet):
         raise NotImplementedError
 
     def _archive(self) -> Path:
+        """The first of `archives` that is there, else the first, downloaded."""
         archives = self.archives()
         here = [file for file in archives if (self.folder / file.name).is_file()]
         try:
@@ -327,9 +328,9 @@ def names() -> list[str]:
 
 
 def prepare(name: str, data_dir: str | None = None, *, manual_dir: str | None = None, mirror: str = '') -> Path:
-    """Prepares a set, in array_record format, if it is not there yet, and reads an image of every split.
+    """Prepares a set, in array_record format, if it is not there yet, and reads an image of every split back.
 
-    The set in one line goes to stderr.
+    While a set is made every image is decoded once. The set in one line goes to stderr.
 
     Args:
       name: one of `names()`; a set of several domains without one prepares them all.
@@ -341,8 +342,8 @@ def prepare(name: str, data_dir: str | None = None, *, manual_dir: str | None = 
       The folder of the (last) prepared set.
 
     Raises:
-      DataError: an unknown name, a file that is missing or not the published one, one without examples, or a set that cannot
-        be read back.
+      DataError: an unknown name; a file that is missing, not the published one, without examples, or with an image that cannot
+        be decoded, two of one name, or images and labels that do not fit; a set that cannot be read back.
     """
     base, _, domain = name.partition('/')
     if name not in names() and name not in BUILDERS:

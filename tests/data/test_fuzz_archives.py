@@ -19,8 +19,7 @@ from hypothesis import strategies as st
 
 from gjax import data, masks
 from gjax.data import builders, downloads
-from tests.data.test_images import EPS
-from tests.data.trees import encoded, number_of
+from tests.data.trees import EPS, encoded, number_of
 
 COMMON = {'deadline': None, 'derandomize': True, 'database': None, 'suppress_health_check': [HealthCheck.too_slow]}
 LIMIT = 5000  # bytes of a member

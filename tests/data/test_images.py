@@ -11,9 +11,7 @@ from PIL import Image
 from gjax import data
 from gjax.data import images
 from gjax.data.sources import TfdsRecords
-from tests.data.trees import write
-
-EPS = b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\nshowpage\n%%EOF\n'
+from tests.data.trees import EPS, write
 
 
 @pytest.fixture
