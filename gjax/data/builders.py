@@ -342,8 +342,8 @@ def prepare(name: str, data_dir: str | None = None, *, manual_dir: str | None = 
       The folder of the (last) prepared set.
 
     Raises:
-      DataError: an unknown name; a file that is missing, not the published one, without examples, or with an image that cannot
-        be decoded, two of one name, or images and labels that do not fit; a set that cannot be read back.
+      DataError: an unknown name; a file that is missing, not the published one, without examples, or with an image that
+        cannot be decoded, two of one name, or images and labels that do not fit; a set that cannot be read back.
     """
     base, _, domain = name.partition('/')
     if name not in names() and name not in BUILDERS:
