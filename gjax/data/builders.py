@@ -5,15 +5,10 @@ Files come from a folder where you put them, from a mirror, or from where they a
 
 import bz2
 import contextlib
-import dataclasses
-import hashlib
 import io
 import os
-import shutil
 import sys
 import tarfile
-import urllib.request
-import zipfile
 from pathlib import Path
 from typing import ClassVar
 
@@ -23,55 +18,16 @@ from PIL import Image
 
 from gjax.data import sources
 from gjax.data.dataset import DataError
+from gjax.data.downloads import File, fetch, members, read_tarred
 from gjax.data.entries import is_hidden, is_image, listed, shown
 from gjax.data.folders import held_out
+from gjax.data.images import opened, to_channels
 from gjax.data.summary import check_readable, summary
 
 _LIBSVM = 'https://www.csie.ntu.edu.tw/~cjlin/libsvmtools/datasets/multiclass'
 _DIGITS = tuple('0123456789')
-
-
-@dataclasses.dataclass(frozen=True)
-class File:
-    """A published file. url: '' where there is none that a program may read. md5: '' where none is known."""
-
-    name: str
-    url: str = ''
-    md5: str = ''
-
-
-def _digest(path: Path) -> str:
-    with open(path, 'rb') as stream:
-        return hashlib.file_digest(stream, 'md5').hexdigest()
-
-
-def fetch(file: File, folder: Path, *, mirror: str = '') -> Path:
-    """The file in `folder`, downloaded if it is not there: from MIRROR/NAME, or from where it is published.
-
-    Raises:
-      DataError: it is nowhere to be had, or it is not the published one; the message says what to do.
-    """
-    path = folder / file.name
-    if not path.is_file():
-        url = f'{mirror.rstrip("/")}/{file.name}' if mirror else file.url
-        advice = f'put it into {folder} (--manual_dir), or name a --mirror that has it'
-        if not url:
-            raise DataError(f'{file.name} is not in {folder}, and no public link to it can be read by a program; {advice}')
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f'{path.name}.{os.getpid()}.partial')
-        try:
-            with urllib.request.urlopen(url, timeout=60) as stream, open(partial, 'wb') as out:
-                shutil.copyfileobj(stream, out)
-            partial.replace(path)
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f'{file.name} cannot be downloaded from {url} ({" ".join(str(error).split())[:120]}); {advice}'
-            ) from error
-        finally:
-            partial.unlink(missing_ok=True)
-    if file.md5 and (found := _digest(path)) != file.md5:
-        raise DataError(f'{path} has the MD5 sum {found}; the published file has {file.md5}: remove it to download it again')
-    return path
+_LINE = 2**16  # characters of a line of USPS, which has 256 pixels
+_MOST_IMAGES = 2**20
 
 
 class ImageSet(tfds.core.GeneratorBasedBuilder):
@@ -115,8 +71,19 @@ class ImageSet(tfds.core.GeneratorBasedBuilder):
         return {split: self._generate_examples(split) for split in ('train', 'test')}
 
     def _generate_examples(self, split):
+        seen, own = set(), self.info.full_name.rpartition('/')[0]
         for key, image, label in self.examples(split):
-            yield key, {'image': io.BytesIO(image) if isinstance(image, bytes) else image, 'label': label}
+            name = f'{own} {split}: {shown(os.fsdecode(key) if isinstance(key, bytes) else str(key))}'
+            if key in seen:
+                raise DataError(f'{name} is there twice; allowed: each class/image once')
+            seen.add(key)
+            if not 0 <= label < len(self.CLASSES):
+                raise DataError(f'{name} has the class {label}; allowed: 0..{len(self.CLASSES) - 1}')
+            if isinstance(image, bytes):
+                with opened(io.BytesIO(image), name) as encoded:
+                    to_channels(encoded, self.SHAPE[-1])
+                image = io.BytesIO(image)
+            yield key, {'image': image, 'label': label}
 
 
 class Usps(ImageSet):
@@ -131,12 +98,16 @@ class Usps(ImageSet):
 
     def examples(self, split):
         path = self.fetch(self.FILES[split == 'test'])
-        with bz2.open(path, 'rt') as lines:
-            for i, line in enumerate(lines):
+        with bz2.open(path, 'rt', encoding='ascii') as lines:
+            for i, line in enumerate(iter(lambda: lines.readline(_LINE), '')):
+                if len(line) == _LINE:
+                    raise DataError(f'{path.name} has a line {i + 1} of {_LINE:,} characters or more; allowed: fewer')
                 label, *pairs = line.split()
                 pixels = np.full(256, -1.0)
                 for pair in pairs:
                     at, value = pair.split(':')
+                    if not (1 <= int(at) <= 256 and -1 <= float(value) <= 1):
+                        raise DataError(f'{path.name} has {shown(pair[:40])} in line {i + 1}; allowed: 1..256:-1..1')
                     pixels[int(at) - 1] = float(value)
                 image = np.round(255 * (pixels.reshape(16, 16) + 1) / 2).clip(0, 255).astype(np.uint8)
                 yield i, Image.fromarray(image), int(label) - 1
@@ -156,17 +127,35 @@ class MnistM(ImageSet):
     )
 
     def examples(self, split):
-        labels, path = {}, self.fetch(self.FILES[0])
+        path, missing = self.fetch(self.FILES[0]), set()
         with tarfile.open(path) as archive:
-            for member in archive:
-                if member.name.endswith(f'mnist_m_{split}_labels.txt'):
-                    rows = archive.extractfile(member).read().decode().split()
-                    labels = dict(zip(rows[::2], map(int, rows[1::2]), strict=True))
-        with tarfile.open(path) as archive:
-            for member in archive:
-                name = Path(member.name)
-                if name.parent.name == f'mnist_m_{split}' and name.name in labels:
-                    yield name.name, archive.extractfile(member).read(), labels[name.name]
+            labels = self._labels(path.name, archive, split)
+            missing |= labels.keys()
+            for member in archive.getmembers():
+                *parents, name = Path(member.name).parts
+                if parents[-1:] != [f'mnist_m_{split}'] or any(map(is_hidden, (*parents, name))) or not is_image(name):
+                    continue
+                if name not in labels:
+                    raise DataError(f'{path.name}: {shown(member.name)} has no label; allowed: a label for every image')
+                missing.discard(name)
+                yield name, read_tarred(archive, member, path.name), labels[name]
+        if missing:
+            raise DataError(f'{path.name} lacks {len(missing)} {split} images that have labels ({listed(sorted(missing))})')
+
+    @staticmethod
+    def _labels(name: str, archive: tarfile.TarFile, split: str) -> dict[str, int]:
+        """{image's name: class} of a split."""
+        file = f'mnist_m_{split}_labels.txt'
+        found = [
+            member for member in archive.getmembers() if member.name.endswith(file) and not is_hidden(Path(member.name).name)
+        ]
+        if len(found) != 1:
+            raise DataError(f'{name} holds {len(found)} files {file}; allowed: one')
+        rows = read_tarred(archive, found[0], name).decode().split()
+        labels = dict(zip(rows[::2], map(int, rows[1::2]), strict=True))
+        if 2 * len(labels) < len(rows):
+            raise DataError(f'{name}: {shown(found[0].name)} has two labels for one image; allowed: one')
+        return labels
 
 
 class SynDigits(ImageSet):
@@ -177,10 +166,23 @@ class SynDigits(ImageSet):
     FILES = (File('synth_train_32x32.mat'), File('synth_test_32x32.mat'))
 
     def examples(self, split):
-        from scipy.io import loadmat
+        from scipy.io import loadmat, whosmat
 
-        content = loadmat(self.fetch(self.FILES[split == 'test']), variable_names=('X', 'y'))
+        path = self.fetch(self.FILES[split == 'test'])
+        shapes = {name: (tuple(shape), kind) for name, shape, kind in whosmat(path)}
+        if lacking := [name for name in ('X', 'y') if name not in shapes]:
+            raise DataError(f'{path.name} lacks {", ".join(lacking)}; needed: X, y')
+        (shape, kind), (counts, _) = shapes['X'], shapes['y']
+        if shape[:-1] != self.SHAPE or kind != 'uint8' or shape[-1] > _MOST_IMAGES:
+            raise DataError(
+                f'{path.name} has X of {kind} {shape}; allowed: uint8 (32, 32, 3, N), N at most {_MOST_IMAGES:,}'
+            )
+        if sorted(counts) != [1, shape[-1]] and counts != shape[-1:]:
+            raise DataError(f'{path.name} has {shape[-1]} images and labels of {counts}; allowed: ({shape[-1]}, 1)')
+        content = loadmat(path, variable_names=('X', 'y'))
         images, labels = content['X'], content['y'].ravel()
+        if len(bad := labels[~np.isin(labels, range(11))]):
+            raise DataError(f'{path.name} has the label {bad[0]}; allowed: 0..9, and 10 for 0')
         for i, label in enumerate(labels):
             yield i, Image.fromarray(np.ascontiguousarray(images[..., i])), int(label) % 10
 
@@ -204,35 +206,25 @@ class _Domains(ImageSet):
         """The files that hold this domain, the first that is there counts."""
         raise NotImplementedError
 
-    @contextlib.contextmanager
-    def _members(self):
-        """A context that gives {path in the archive: function that reads it}, sorted; links in an archive are followed."""
+    def _archive(self) -> Path:
+        """The first of `archives` that is there, else the first, downloaded."""
         archives = self.archives()
         here = [file for file in archives if (self.folder / file.name).is_file()]
         try:
-            path = self.fetch((here or archives)[0])
+            return self.fetch((here or archives)[0])
         except DataError as error:
             if here:
                 raise
             others = ', '.join(file.name for file in archives[1:])
             raise DataError(f'{error}; one of these does, too: {others}') from error
-        with contextlib.ExitStack() as stack:
-            if zipfile.is_zipfile(path):
-                archive = stack.enter_context(zipfile.ZipFile(path))
-                names = {name: (lambda name=name: archive.read(name)) for name in archive.namelist()}
-            else:
-                archive = stack.enter_context(tarfile.open(path))
-                files = [member for member in archive.getmembers() if not member.isdir()]
-                names = {m.name: (lambda m=m: archive.extractfile(m).read()) for m in files}
-            yield dict(sorted(names.items()))
 
     def examples(self, split):
         domain = self.builder_config.name
-        with self._members() as members:
+        with members(self._archive()) as readers:
             own, left = {}, []  # {path: class}, paths
-            for name in members:
+            for name in readers:
                 parts = Path(name).parts
-                if name.endswith('/') or any(map(is_hidden, parts)) or domain not in parts[:-1]:
+                if any(map(is_hidden, parts)) or domain not in parts[:-1]:
                     continue
                 if is_image(name) and domain in parts[:-2] and parts[-2] in self.CLASSES:
                     own[name] = self.CLASSES.index(parts[-2])
@@ -242,7 +234,7 @@ class _Domains(ImageSet):
             for (name, label), take in zip(own.items(), self.takes(list(own), list(own.values()), split), strict=True):
                 if take:
                     key = '/'.join(Path(name).parts[-2:]).encode('utf-8', 'surrogateescape')  # any name has a key
-                    yield key, members[name](), label
+                    yield key, readers[name](), label
 
     def takes(self, names: list[str], labels: list[int], split: str):
         """Which of the images, by their paths in the archive and their classes, belong to the split: N bools."""
@@ -336,9 +328,9 @@ def names() -> list[str]:
 
 
 def prepare(name: str, data_dir: str | None = None, *, manual_dir: str | None = None, mirror: str = '') -> Path:
-    """Prepares a set, in array_record format, if it is not there yet, and reads an image of every split.
+    """Prepares a set, in array_record format, if it is not there yet, and reads an image of every split back.
 
-    The set in one line goes to stderr.
+    While a set is made every image is decoded once. The set in one line goes to stderr.
 
     Args:
       name: one of `names()`; a set of several domains without one prepares them all.
@@ -350,8 +342,8 @@ def prepare(name: str, data_dir: str | None = None, *, manual_dir: str | None = 
       The folder of the (last) prepared set.
 
     Raises:
-      DataError: an unknown name, a file that is missing or not the published one, one without examples, or a set that cannot
-        be read back.
+      DataError: an unknown name; a file that is missing, not the published one, without examples, or with an image that
+        cannot be decoded, two of one name, or images and labels that do not fit; a set that cannot be read back.
     """
     base, _, domain = name.partition('/')
     if name not in names() and name not in BUILDERS:

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from gjax.data.dataset import Dataset, Split, check_dataset, check_split
+from gjax.data.images import FORMATS
 
 _PATCH = 28
 _SERIF = ('DejaVuSerif', 'DejaVuSerif-Bold', 'DejaVuSerif-Italic', 'STIXGeneral', 'STIXGeneralBol', 'cmr10', 'cmb10')
@@ -76,7 +77,8 @@ def mnistm5k() -> Dataset:
 
     Training patches come from the left three quarters of scikit-learn's two photos, test patches from the rest.
     """
-    photos = [np.asarray(Image.open(file)) for file in sorted((_inside('sklearn') / 'datasets/images').glob('*.jpg'))]
+    files = sorted((_inside('sklearn') / 'datasets/images').glob('*.jpg'))
+    photos = [np.asarray(Image.open(file, formats=FORMATS)) for file in files]
     cut = photos[0].shape[1] * 3 // 4
     base, rng = mnist5k(), np.random.default_rng(2016)
     train = _blend(base.train, [p[:, :cut] for p in photos], rng)

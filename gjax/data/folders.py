@@ -5,16 +5,15 @@ import dataclasses
 import hashlib
 import os
 import re
-import struct
 import unicodedata
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from gjax.data.classes import in_order
 from gjax.data.dataset import DataError, Dataset, Split, image_fields
 from gjax.data.entries import SUFFIXES, is_hidden, is_image, listed, shown
+from gjax.data.images import opened, to_rgb
 
 TENTH = 'a tenth of every class, by hash of the path'
 _ROLES = {
@@ -67,9 +66,9 @@ def read_tree(root: Path, name: str) -> Tree:
                     waiting.append((own, above | {real}))
             elif kind == 'file':
                 (images if is_image(entry.name) else others).append(own)
-            elif entry.is_symlink():
+            elif kind == 'nothing':
                 raise DataError(f'{name}: {shown("/".join(own))} is a link to nothing; remove it, or put back what it names')
-            elif is_image(entry.name):
+            elif is_image(entry.name):  # a pipe, a device or a socket is never opened
                 raise DataError(f'{name}: {shown("/".join(own))} is no regular file; allowed: images')
             else:
                 others.append(own)
@@ -77,11 +76,11 @@ def read_tree(root: Path, name: str) -> Tree:
 
 
 def _kind(entry: os.DirEntry) -> str:
-    """'folder', 'file' or '' for an entry or what it links to; '' for a link to nothing or to itself."""
+    """'folder', 'file' or 'other' (a pipe, a device, a socket) for an entry or what it links to; else 'nothing'."""
     try:
-        return 'folder' if entry.is_dir() else 'file' if entry.is_file() else ''
+        return 'folder' if entry.is_dir() else 'file' if entry.is_file() else 'other' if entry.stat() else ''
     except OSError:
-        return ''
+        return 'nothing'
 
 
 def split_role(name: str) -> tuple[str, str]:
@@ -157,17 +156,6 @@ def held_out(files, groups) -> np.ndarray:
     return held
 
 
-def _to_pixels(image: Image.Image, image_size: int) -> np.ndarray:
-    """uint8 [H, W, 3]; a square of image_size pixels if that is not 0. ValueError for pixels of more than 8 bits."""
-    if image.mode[0] in 'IF':  # Pillow would cut them off at 255
-        raise ValueError(f'its pixels have more than 8 bits (mode {image.mode})')
-    if image.mode != 'RGB':
-        image = image.convert('RGB')
-    if image_size and image.size != (image_size, image_size):
-        image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
-    return np.asarray(image)
-
-
 def stack(name: str, images: list[np.ndarray]) -> np.ndarray:
     """Images [H, W, C] of one size as [N, H, W, C]; DataError, naming the set, for several sizes."""
     shapes = {image.shape for image in images}
@@ -190,11 +178,12 @@ class FolderRecords:
         return len(self.files)
 
     def _pixels(self, file: str) -> np.ndarray:
+        name = f'{self.name}: {shown(file)}'
         try:
-            with open(f'{self.root}/{file}', 'rb') as stream, Image.open(stream) as image:
-                return _to_pixels(image, self.image_size)
-        except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
-            raise DataError(f'{self.name}: {shown(file)} is not a readable image: {error}') from error
+            with open(f'{self.root}/{file}', 'rb') as stream, opened(stream, name) as image:
+                return to_rgb(image, self.image_size)
+        except OSError as error:  # of `open`
+            raise DataError(f'{name} is not a readable image: {error.strerror}') from error
 
     def read(self, rows) -> Split:
         columns = {'image': stack(self.name, [self._pixels(self.files[row]) for row in rows])}

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import difflib
 import functools
+import io
 import os
 from pathlib import Path
 
@@ -14,8 +15,9 @@ import numpy as np
 
 from gjax.data.convert import resize
 from gjax.data.dataset import IGNORE, DataError, Dataset, Split, check_dataset, check_split, image_fields
-from gjax.data.entries import is_hidden, listed
+from gjax.data.entries import is_hidden, listed, shown
 from gjax.data.folders import stack
+from gjax.data.images import opened, to_channels
 
 _KEYS = ('train_images', 'train_labels', 'test_images', 'test_labels')
 OWN = ('usps', 'mnist_m', 'syn_digits', 'office31', 'pacs')  # the builders of `gjax.data.builders`
@@ -35,6 +37,8 @@ def npz(path: str, key: str = 'data.name') -> Dataset:
     """
     name = f'npz:{path}'
     if not os.path.isfile(path):
+        if os.path.exists(path):  # a pipe would wait for ever
+            raise DataError(f'{key} is {name!r}, which is no regular file; allowed: a file of numpy.savez')
         raise DataError(f'{key} is {name!r}, but there is no such file; write one with numpy.savez({", ".join(_KEYS)})')
     arrays, left = _read_npz(path, name)
     splits = ('train', 'test', *(['validation'] if arrays.keys() & {'validation_images', 'validation_labels'} else []))
@@ -52,6 +56,8 @@ def npz(path: str, key: str = 'data.name') -> Dataset:
     ignore = arrays.get('ignore', np.asarray(IGNORE))
     if ignore.shape or ignore.dtype.kind not in 'iu':
         raise DataError(f'{name} has an ignore of {ignore.dtype} {ignore.shape}; allowed: one integer')
+    if not -(2**31) <= int(ignore) < 2**31:
+        raise DataError(f'{name} has an ignore of {int(ignore)}; allowed: an integer of 32 bits')
     notes = (f'left out: {len(left)} {"array" if len(left) == 1 else "arrays"} ({listed(left)})',) if left else ()
     return dataclasses.replace(check_dataset(name, ignore=int(ignore), **made), notes=notes)
 
@@ -113,10 +119,11 @@ class TfdsRecords:
     split: str
     num_classes: int  # 0: without labels
     image_size: int
+    channels: int  # of the encoded images
 
     @functools.cached_property
     def _source(self):
-        return _tfds_builder(self.name, self.directory).as_data_source(self.split)
+        return _open_records(_tfds_builder(self.name, self.directory), self.split)
 
     def __getstate__(self):
         return {key: value for key, value in self.__dict__.items() if key != '_source'}
@@ -124,7 +131,10 @@ class TfdsRecords:
     def __len__(self):
         return len(self._source)
 
-    def _pixels(self, image: np.ndarray) -> np.ndarray:
+    def _pixels(self, image: bytes | np.ndarray, row: int) -> np.ndarray:
+        if isinstance(image, bytes):  # arrays come from sets that store no encoded images, and from TFDS's mock data
+            with opened(io.BytesIO(image), f'example {row}') as encoded:
+                image = to_channels(encoded, self.channels)
         if not self.image_size or image.shape[:2] == (self.image_size, self.image_size) or image.dtype != np.uint8:
             return image
         return resize(image, self.image_size)
@@ -134,21 +144,17 @@ class TfdsRecords:
         with self._reading():
             for row in rows:
                 example = self._source[int(row)]
-                images.append(self._pixels(example['image']))
+                if lacking := [name for name in ('image', 'label')[: 1 + bool(self.num_classes)] if example[name] is None]:
+                    raise ValueError(f'example {row} has no {lacking[0]}')
+                images.append(self._pixels(example['image'], int(row)))
                 labels.append(example['label'] if self.num_classes else -1)
         name = f'{self.name} {self.split}'
         split = check_split(name, stack(name, images), np.asarray(labels, np.int64) if self.num_classes else None)
         return Split({**split.columns, 'label': self._checked(split.labels)}) if self.num_classes else split
 
     def class_labels(self) -> np.ndarray:
-        import tensorflow_datasets as tfds
-
-        builder = _tfds_builder(self.name, self.directory)
         with self._reading():
-            images = [name for name, own in builder.info.features.items() if isinstance(own, tfds.features.Image)]
-            decoders = {name: tfds.decode.SkipDecoding() for name in images}
-            source = builder.as_data_source(self.split, decoders=decoders)
-            labels = np.asarray([source[i]['label'] for i in range(len(source))], np.int64)
+            labels = np.asarray([self._source[i]['label'] for i in range(len(self))], np.int64)
         return self._checked(labels)
 
     def known_labels(self) -> None:
@@ -174,10 +180,48 @@ class TfdsRecords:
 
 
 def _tfds_builder(name: str, directory: str):
+    """The builder of a prepared set; DataError if something in its folder is no regular file, which would be waited for."""
     import tensorflow_datasets
 
+    waiting = [os.path.join(directory, name.partition('/')[0])]
+    while waiting:
+        with contextlib.suppress(FileNotFoundError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                elif not (entry.is_file() or entry.is_dir()) and os.path.exists(entry.path):
+                    raise DataError(f'{name} in {directory} holds {shown(entry.name)}, which is no regular file')
     # A set prepared by any builder, registered or not, is found by its folder and metadata alone.
     return tensorflow_datasets.builder(name, data_dir=directory, try_gcs=False)
+
+
+def _open_records(builder, split: str):
+    """The records of a prepared split, of which nothing but the label and arrays are decoded.
+
+    TFDS would decode images by whatever Pillow knows, and start ffmpeg for sounds.
+    """
+    import tensorflow_datasets as tfds
+
+    class Skip(tfds.decode.SkipDecoding):
+        """Leaves a feature encoded, in sequences too."""
+
+        def decode_batch_example_np(self, serialized_example):
+            return serialized_example
+
+        decode_ragged_example_np = decode_batch_example_np
+
+    def skipped(feature):
+        if isinstance(feature, tfds.features.Sequence) and not isinstance(feature, tfds.features.Dataset):
+            return skipped(feature.feature)
+        return {k: skipped(own) for k, own in feature.items()} if isinstance(feature, tfds.features.FeaturesDict) else Skip()
+
+    features, source = builder.info.features, builder.as_data_source(split)
+    source.decoders = {
+        name: skipped(feature)
+        for name, feature in features.items()
+        if name != 'label' and (name != 'image' or isinstance(feature, tfds.features.Image))
+    }
+    return source
 
 
 def tfds(name: str, data_dir: str | None, image_size: int = 0, key: str = 'data.name') -> Dataset:
@@ -193,11 +237,15 @@ def tfds(name: str, data_dir: str | None, image_size: int = 0, key: str = 'data.
     Raises:
       DataError: not prepared there (the message has the command that prepares it), or without images.
     """
+    import tensorflow_datasets
+
     directory = tfds_directory(data_dir)
     try:
         builder = _tfds_builder(name, str(directory))
         # Not by the metadata's splits: they are empty under tfds.testing.mock_data.
         builder.as_data_source('train')
+    except DataError:
+        raise
     except Exception as error:
         if isinstance(error, NotImplementedError) and builder.info.splits:
             raise DataError(
@@ -213,6 +261,11 @@ def tfds(name: str, data_dir: str | None, image_size: int = 0, key: str = 'data.
     features = builder.info.features
     if 'image' not in features:
         raise DataError(f'{name} has features {", ".join(features)}; needed: image, and label where there are classes')
+    image = features['image']
+    if not isinstance(image, tensorflow_datasets.features.Image | tensorflow_datasets.features.Tensor):
+        raise DataError(f'{name} has an image of type {type(image).__name__}; needed: Image, or Tensor')
+    if image.np_dtype != np.uint8:
+        raise DataError(f'{name} has images of {np.dtype(image.np_dtype)}; allowed: uint8 (0..255)')
     splits = list(builder.info.splits) or ['train', 'test']
     test_name = next((s for s in ('test', 'validation') if s in splits), None)
     if 'train' not in splits or test_name is None:
@@ -222,7 +275,7 @@ def tfds(name: str, data_dir: str | None, image_size: int = 0, key: str = 'data.
         if not hasattr(features['label'], 'num_classes'):
             raise DataError(f'{name} has a label of type {type(features["label"]).__name__}; needed: ClassLabel')
         classes, names = features['label'].num_classes, tuple(features['label'].names or ())
-    options = (classes, image_size)
+    options = (classes, image_size, (image.shape or (0,))[-1] or 0)
     train, test = (TfdsRecords(name, str(directory), split, *options) for split in ('train', test_name))
     for records in (train, test):
         if not len(records):

@@ -8,6 +8,8 @@ import numpy as np
 
 from gjax.masks.pytree import path_name
 
+# More than any network has, and less than what breaks the programs that read it.
+_DEEPEST, _LONGEST, _DIMENSIONS, _LARGEST = 64, 1000, 32, 2**50
 _DTYPES = ('float32', 'float16', 'bfloat16', 'float64', 'int32', 'uint32', 'bool')
 
 
@@ -51,13 +53,13 @@ def unpack(arrays) -> tuple[dict, dict]:
       ValueError: the arrays are not those of a ticket, or do not fit together; one line.
     """
     try:
-        index = json.loads(arrays['index'].tobytes())
-        rows = [(str(name), tuple(map(int, shape)), str(dtype), bool(pruned)) for name, shape, dtype, pruned in index]
-        packed, data = arrays['mask'], arrays['values'].tobytes()
+        index, data = json.loads(arrays['index'].tobytes()), arrays['values'].tobytes()
+        packed = arrays['mask'].view()  # the bytes that NumPy gives of a member that is no array have no view, as above
+        rows = [(name, tuple(shape), dtype, pruned) for name, shape, dtype, pruned in index]
     except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError('this is no ticket: it needs the arrays index, mask and values') from error
-    if any(dtype not in _DTYPES or any(size < 0 for size in shape) for _, shape, dtype, _ in rows):
-        raise ValueError(f'this ticket has arrays of unknown kind; allowed: {", ".join(_DTYPES)}')
+    for row in rows:
+        _check_row(*row)
     total = sum(math.prod(shape) for _, shape, _, pruned in rows if pruned)
     if packed.dtype != np.uint8 or packed.ndim != 1 or packed.size != -(-total // 8):
         raise ValueError(f'this ticket is damaged: {total} weights need {-(-total // 8)} bytes of mask')
@@ -70,7 +72,7 @@ def unpack(arrays) -> tuple[dict, dict]:
         kept = int(mask.sum()) if pruned else size
         end = offset + kept * np.dtype(dtype).itemsize
         if end > len(data):
-            raise ValueError(f'this ticket is damaged: the values of {name} are cut off')
+            raise ValueError(f'this ticket is damaged: the values of {name!r} are cut off')
         array = np.frombuffer(data[offset:end], np.dtype(dtype))
         if pruned:
             array, stored = np.zeros(shape, np.dtype(dtype)), array
@@ -83,12 +85,29 @@ def unpack(arrays) -> tuple[dict, dict]:
     return masks, values
 
 
+def _check_row(name, shape: tuple, dtype, pruned) -> None:
+    """ValueError, one line, if an entry of the index is not of the form that `pack` writes."""
+    if not isinstance(name, str) or name.count('/') >= _DEEPEST or len(name) > _LONGEST:
+        raise ValueError(
+            f'this ticket is damaged: it has an array called {str(name)[:40]!r}; allowed: text of at most {_DEEPEST} levels '
+            f'and {_LONGEST:,} characters'
+        )
+    if dtype not in _DTYPES or not isinstance(pruned, bool):
+        raise ValueError(f'this ticket has arrays of unknown kind; allowed: {", ".join(_DTYPES)}')
+    whole = len(shape) <= _DIMENSIONS and all(type(size) is int and 0 <= size <= _LARGEST for size in shape)
+    if not whole or math.prod(size for size in shape if size) > _LARGEST:
+        raise ValueError(
+            f'this ticket is damaged: {name!r} has sizes that no array has; allowed: at most {_DIMENSIONS} whole numbers, '
+            f'together {_LARGEST:,} values'
+        )
+
+
 def _insert(tree: dict, name: str, leaf) -> None:
     *parents, last = name.split('/')
     for parent in parents:
         tree = tree.setdefault(parent, {})
         if not isinstance(tree, dict):
-            raise ValueError(f'this ticket is damaged: {name} lies below another array')
+            raise ValueError(f'this ticket is damaged: {name!r} lies below another array')
     if last in tree:
-        raise ValueError(f'this ticket is damaged: {name} is there twice')
+        raise ValueError(f'this ticket is damaged: {name!r} is there twice')
     tree[last] = leaf

@@ -14,13 +14,14 @@ from scipy.io import savemat
 
 from gjax import data
 from gjax.data import builders
+from gjax.data.downloads import File
 
 
 @pytest.fixture(autouse=True)
 def no_checksums(monkeypatch):
     """Made-up files have their own."""
     for builder in (builders.Usps, builders.MnistM):
-        files = tuple(builders.File(file.name, file.url) for file in builder.FILES)
+        files = tuple(File(file.name, file.url) for file in builder.FILES)
         monkeypatch.setattr(builder, 'FILES', files)
 
 
@@ -132,12 +133,99 @@ def test_hidden_entries_of_an_archive_are_skipped_and_others_counted(tmp_path, c
     assert f'office31/webcam: {expected}' in capsys.readouterr().err
 
 
+def test_every_image_is_decoded_once_before_a_set_is_called_prepared(tmp_path):
+    files = {f'office/webcam/images/mug/{i}.jpg': _image(20 * i, kind='JPEG') for i in range(5)}
+    broken = files['office/webcam/images/mug/2.jpg'][:-200]
+    for bad, message in ((b'no image', 'it is damaged, or none of PNG, JPEG'), (broken, '')):
+        _archive(tmp_path / 'office31.zip', files | {'office/webcam/images/mug/2.jpg': bad})
+        with pytest.raises(data.DataError, match=f'office31/webcam train: mug/2.jpg is not a readable image: {message}'):
+            builders.prepare('office31/webcam', str(tmp_path / 'tfds'), manual_dir=str(tmp_path))
+    assert not (tmp_path / 'tfds/office31/webcam/1.0.0').exists()
+
+
 def test_a_set_that_cannot_be_read_is_not_called_prepared(tmp_path):
-    _archive(tmp_path / 'office31.zip', {'office/webcam/images/mug/0.jpg': b'no image'})
+    _archive(tmp_path / 'office31.zip', {'office/webcam/images/mug/0.jpg': _image(0)})
+    builders.prepare('office31/webcam', str(tmp_path / 'tfds'), manual_dir=str(tmp_path))
+    (file,) = tmp_path.rglob('*train.array_record*')
+    file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(
         data.DataError, match=r'office31/webcam train is prepared but cannot .*: remove .*/webcam/1.0.0 before'
     ):
         builders.prepare('office31/webcam', str(tmp_path / 'tfds'), manual_dir=str(tmp_path))
+
+
+def _mnist_m(names, rows):
+    files = {f'mnist_m/mnist_m_{split}/{name}': _image(0, (32, 32)) for split in ('train', 'test') for name in names}
+    return files | {f'mnist_m/mnist_m_{split}_labels.txt': rows.encode() for split in ('train', 'test')}
+
+
+@pytest.mark.parametrize(
+    ('name', 'files', 'message'),
+    [
+        (
+            'mnist_m',
+            _mnist_m(['0.png', '1.png'], '0.png 3'),
+            r'mnist_m\.tar\.gz: .*/1\.png has no label; allowed: a label for',
+        ),
+        ('mnist_m', _mnist_m(['0.png'], '0.png 3\n1.png 4'), r'mnist_m\.tar\.gz lacks 1 train images that have labels \(1'),
+        ('mnist_m', _mnist_m(['0.png'], '0.png 3\n0.png 4'), r'_train_labels\.txt has two labels for one image'),
+        ('mnist_m', _mnist_m(['0.png'], '0.png 10'), r'mnist_m train: 0\.png has the class 10; allowed: 0\.\.9'),
+        ('mnist_m', {'mnist_m_train/0.png': b''}, r'mnist_m\.tar\.gz holds 0 files mnist_m_train_labels\.txt; allowed: one'),
+        (
+            'office31/webcam',
+            {f'{top}/webcam/mug/0.jpg': _image(0) for top in 'ab'},
+            r'office31/webcam train: mug/0\.jpg is there twice; allowed: each class/image once',
+        ),
+        (
+            'office31/webcam',
+            {'webcam/mug/0.png': _image(0), 'webcam/mug/1.png': bytes(2000)},
+            r'\.tar\.gz: webcam/mug/1\.png takes 2,000 bytes; allowed: 1,000',
+        ),
+    ],
+)
+def test_an_archive_is_used_wholly_or_refused(tmp_path, monkeypatch, name, files, message):
+    monkeypatch.setattr('gjax.data.downloads.MEMBER_BYTES', 1000)
+    _archive(tmp_path / ('mnist_m.tar.gz' if name == 'mnist_m' else 'office31.tar.gz'), files)
+    with pytest.raises(data.DataError, match=message):
+        builders.prepare(name, str(tmp_path / 'tfds'), manual_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        ({'X': np.zeros((32, 32, 3, 4), np.uint8), 'y': np.zeros((3, 1))}, r'has 4 images and labels of \(3, 1\); allowed'),
+        ({'X': np.zeros((32, 32, 3, 4), np.uint8), 'y': np.zeros((2, 2))}, r'has 4 images and labels of \(2, 2\); allowed'),
+        (
+            {'X': np.zeros((32, 32, 3, 2), np.uint8), 'y': np.asarray([[0], [17]])},
+            r'has the label 17; allowed: 0\.\.9, and 10',
+        ),
+        ({'X': np.zeros((32, 32, 3, 2), np.uint8), 'y': np.asarray([[0], [0.5]])}, r'has the label 0\.5; allowed: 0\.\.9'),
+        ({'X': np.zeros((32, 32, 3, 2)), 'y': np.zeros((2, 1))}, r'has X of double .*; allowed: uint8 \(32, 32, 3, N\)'),
+        ({'X': np.zeros((32, 32, 3, 2), np.uint8)}, r'synth_train_32x32\.mat lacks y; needed: X, y'),
+    ],
+)
+def test_matlab_files_of_another_form_are_refused(tmp_path, content, message):
+    savemat(tmp_path / 'synth_train_32x32.mat', content)
+    with pytest.raises(data.DataError, match=message):
+        builders.prepare('syn_digits', str(tmp_path / 'tfds'), manual_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ('line', 'message'),
+    [
+        (b'3 1:2.5', r'has 1:2\.5 in line 2; allowed: 1\.\.256:-1\.\.1'),
+        (b'3 1:nan', r'has 1:nan in line 2'),
+        (b'3 0:0.5', r'has 0:0\.5 in line 2'),
+        (b'3 257:0.5', r'has 257:0\.5 in line 2'),
+        (b'0 1:0.5', r'usps train: 1 has the class -1; allowed: 0\.\.9'),
+        (b'3 ' + b'1:0.5 ' * 12_000, r'has a line 2 of 65,536 characters or more'),
+        (b'3 1', r'usps cannot be prepared from the files in'),
+    ],
+)
+def test_lines_of_another_form_are_refused(tmp_path, line, message):
+    (tmp_path / 'usps.bz2').write_bytes(bz2.compress(b'1 1:0.5\n' + line + b'\n'))
+    with pytest.raises(data.DataError, match=message):
+        builders.prepare('usps', str(tmp_path / 'tfds'), manual_dir=str(tmp_path))
 
 
 def test_links_in_an_archive_are_followed(tmp_path):
@@ -174,7 +262,7 @@ def test_what_is_wrong_comes_in_one_line(tmp_path, monkeypatch):
         builders.prepare('syn_digits', **where)
     with pytest.raises(data.DataError, match=r'usps.bz2 cannot be downloaded from file:.*missing/usps.bz2 .*put it into'):
         builders.prepare('usps', **where, mirror=(tmp_path / 'missing').as_uri())
-    monkeypatch.setattr(builders.Usps, 'FILES', (builders.File('usps.bz2', '', 'abc'), builders.File('usps.t.bz2')))
+    monkeypatch.setattr(builders.Usps, 'FILES', (File('usps.bz2', '', 'abc'), File('usps.t.bz2')))
     (tmp_path / 'manual').mkdir(exist_ok=True)
     (tmp_path / 'manual/usps.bz2').write_bytes(b'other')
     with pytest.raises(data.DataError, match=r'usps.bz2 has the MD5 sum .*; the published file has abc: remove it'):

@@ -3,6 +3,8 @@
 import hashlib
 import os
 import pickle
+import socket
+import stat
 
 import numpy as np
 import pytest
@@ -155,10 +157,25 @@ def test_links_to_nothing_are_refused_by_name(tmp_path, link):
     refused(tmp_path, f'{link} is a link to nothing')
 
 
-def test_an_image_that_is_no_file_is_refused_and_not_waited_for(tmp_path):
+@pytest.mark.parametrize('kind', ['pipe', 'socket', 'device', 'linked device'])
+def test_an_image_that_is_no_file_is_refused_and_not_waited_for(tmp_path, kind):
     write(tmp_path, 'cat/*3')
-    os.mkfifo(tmp_path / 'cat' / 'x.png')
+    path = tmp_path / 'cat' / 'x.png'
+    if kind == 'pipe':
+        os.mkfifo(path)
+    elif kind == 'socket':
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(path))
+    elif kind == 'device':
+        try:
+            os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 3))
+        except PermissionError:
+            pytest.skip('only root makes devices')
+    else:
+        path.symlink_to('/dev/zero')
     refused(tmp_path, r'cat/x\.png is no regular file')
+    path.rename(tmp_path / 'cat' / 'x.txt')
+    assert data.summary(find(tmp_path)).endswith('left out: 1 file (.txt; cat/x.txt)')
 
 
 def test_what_is_left_out_is_said_in_the_one_line(tmp_path):

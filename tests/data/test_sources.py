@@ -1,6 +1,7 @@
 """npz files, folders and TFDS sets: what loads, and the one line that says why something does not."""
 
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -99,6 +100,13 @@ def test_a_member_that_is_no_array_is_refused(tmp_path):
         data.find(f'npz:{tmp_path}/a.npz')
 
 
+@pytest.mark.parametrize('path', ['pipe', '/dev/zero'])
+def test_an_npz_that_is_no_regular_file_is_never_opened(tmp_path, path):
+    os.mkfifo(tmp_path / 'pipe')
+    with pytest.raises(data.DataError, match=r"data\.name is 'npz:/.*', which is no regular file; allowed: a file of numpy"):
+        data.find(f'npz:{tmp_path / path}')
+
+
 def _maps():
     """Label maps of classes 0..3 with pixels of 255 that count nowhere."""
     rng = np.random.default_rng(1)
@@ -160,6 +168,8 @@ def test_a_validation_split_through_npz(tmp_path):
             r'validation images have shape \(4, 6, 3\); allowed: \(6, 6, 3\), as in train',
         ),
         ({'ignore': np.asarray([1, 2])}, r'an ignore of int64 \(2,\); allowed: one integer'),
+        ({'ignore': 2**40}, 'an ignore of 1099511627776; allowed: an integer of 32 bits'),
+        ({'ignore': np.asarray(3, 'm8[s]')}, 'an ignore of timedelta64.*; allowed: one integer'),
         ({'ignore': 0.5}, 'an ignore of float64.*; allowed: one integer'),
         (_maps() | {'test_labels': np.asarray([0, 1, 2])}, 'test .*as in train'),
         (
@@ -320,6 +330,14 @@ def test_a_damaged_or_unlabelled_tfds_set_says_so(tmp_path):
     features.write_text(json.dumps(content))
     with pytest.raises(data.DataError, match='tiny has a label of type Scalar; needed: ClassLabel'):
         data.load('tiny', str(tmp_path))
+
+
+def test_a_prepared_set_with_what_is_no_regular_file_is_not_waited_for(tmp_path):
+    (tmp_path / 'cifar10/3.0.2').mkdir(parents=True)
+    os.mkfifo(tmp_path / 'cifar10/3.0.2/features.json')
+    (tmp_path / 'cifar10/3.0.2/gone').symlink_to('nothing')
+    with pytest.raises(data.DataError, match=r'cifar10 in .* holds features\.json, which is no regular file'):
+        data.find('cifar10', str(tmp_path))
 
 
 def test_an_unprepared_tfds_set_names_the_command_that_prepares_it(tmp_path):

@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+# What Pillow gives to Ghostscript.
+EPS = b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\nshowpage\n%%EOF\n'
+
 
 @functools.cache
 def encoded(number: int, kind: str = 'PNG', size: int = 4) -> bytes:

@@ -1,6 +1,7 @@
 """A ticket on its way through arrays: what goes in comes out, in little space, and damage is noticed."""
 
 import io
+import json
 
 import jax
 import numpy as np
@@ -47,6 +48,10 @@ def test_a_file_takes_the_survivors_and_a_bit_a_weight(density):
     assert len(file.getvalue()) <= 1.3 * (4 * int(kept) + total / 8)
 
 
+def _index(*rows):
+    return np.frombuffer(json.dumps(rows).encode(), np.uint8)
+
+
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
@@ -61,13 +66,38 @@ def test_a_file_takes_the_survivors_and_a_bit_a_weight(density):
             lambda a: a.update(index=np.frombuffer(b'[["a",[99999999999,9999999],"bool",false]]', np.uint8)),
             'ticket is damaged',
         ),
+        (lambda a: a.update(mask=b'bytes'), 'this is no ticket'),
+        (lambda a: a.update(values=b'bytes'), 'this is no ticket'),
+        (lambda a: a.update(index=b'bytes'), 'this is no ticket'),
+        (lambda a: a.update(index=_index(['a', [float('inf')], 'bool', False])), "'a' has sizes that no array has"),
+        (lambda a: a.update(index=_index(['a', [float('nan')], 'bool', True])), "'a' has sizes that no array has"),
+        (lambda a: a.update(index=_index(['a', [2.5], 'bool', False])), "'a' has sizes that no array has"),
+        (lambda a: a.update(index=_index(['a', [True], 'bool', False])), "'a' has sizes that no array has"),
+        (lambda a: a.update(index=_index(['a', [-1], 'bool', False])), "'a' has sizes that no array has"),
+        (lambda a: a.update(index=_index(['a', [0, 10**30], 'bool', False])), "'a' has sizes that no array has"),
+        (lambda a: a.update(index=_index(['a', [0, 2**49, 2**49], 'float64', True])), "'a' has sizes that no array has"),
+        (lambda a: a.update(index=_index(['a', [10**4000] * 2, 'bool', True])), "'a' has sizes that no array has"),
+        (lambda a: a.update(index=_index(['a', [1] * 65, 'bool', False])), "'a' has sizes that no array has"),
+        (lambda a: a.update(index=_index(['a', '12', 'bool', False])), "'a' has sizes that no array has"),
+        (lambda a: a.update(index=_index(['a', [1], ['bool'], False])), 'unknown kind'),
+        (lambda a: a.update(index=_index(['a', [1], 'bool', 'no'])), 'unknown kind'),
+        (
+            lambda a: a.update(index=_index([{'a': 1}, [1], 'bool', False])),
+            r"called \"{'a': 1}\"; allowed: text of at most 64",
+        ),
+        (lambda a: a.update(index=_index(['a/' * 64 + 'a', [1], 'bool', False])), 'allowed: text of at most 64 levels'),
+        (lambda a: a.update(index=_index(['a/' * 100_000, [1], 'bool', False])), 'allowed: text of at most 64 levels'),
+        (lambda a: a.update(index=_index(['a' * 10**6, [1], 'bool', False])), 'and 1,000 characters'),
+        (lambda a: a.update(index=_index(['a\nb', [9**9], 'bool', False]), mask=a['mask'][:0]), r"'a\\nb' are cut off"),
+        (lambda a: a.update(index=np.frombuffer(b'[' * 100_000, np.uint8)), 'this is no ticket'),
     ],
 )
 def test_a_damaged_ticket_is_refused_in_one_line(change, message):
     arrays = masks.pack(*_ticket(0, [(4, 5)], 0.5))
     change(arrays)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as caught:
         masks.unpack(arrays)
+    assert str(caught.value).isprintable()
 
 
 def test_masks_and_values_must_fit():
