@@ -64,7 +64,7 @@ class Bench:
 
     def command(self, workdir: Path, *extra: str) -> list[str]:
         flags = [f'--config.{key}={value}' for key, value in self.settings.items()]
-        return [sys.executable, '-m', 'gjax.cli', 'train', f'--config={CONFIG}', f'--workdir={workdir}', *flags, *extra]
+        return [sys.executable, '-m', 'gjax', 'train', f'--config={CONFIG}', f'--workdir={workdir}', *flags, *extra]
 
     def start(self, workdir: Path, *extra: str, **options) -> subprocess.Popen:
         pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, 'text': True}

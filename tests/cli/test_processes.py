@@ -25,7 +25,7 @@ def _start(workdir, count, changes, own=None):
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         address = f'127.0.0.1:{probe.getsockname()[1]}'
-    command = [sys.executable, '-m', 'gjax.cli', 'train', f'--config={CONFIG}', f'--workdir={workdir}']
+    command = [sys.executable, '-m', 'gjax', 'train', f'--config={CONFIG}', f'--workdir={workdir}']
     flags = [tiny_flags(**(changes | (own or {}).get(i, {}))) for i in range(count)]
     several = [f'--coordinator_address={address}', f'--num_processes={count}']
     pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, 'text': True, 'env': tiny_environment()}

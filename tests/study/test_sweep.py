@@ -64,6 +64,7 @@ def test_printed_commands_are_the_jobs(tmp_path):
     lines = [shlex.split(line) for line in text.splitlines()]
     assert [line[0] for line in lines] == ['gjax', 'gjax']
     for line, job in zip(lines, (jobs[0], jobs[2]), strict=True):
-        arguments, rest = cli._parser().parse_known_args(line[1:])
+        overrides, words = cli._overrides(line[1:], cli._parser())
+        arguments = cli._parser().parse_args(words)
         assert (arguments.config, arguments.workdir) == (CONFIG, str(job.directory))
-        assert cli._overrides(rest, cli._parser()) == job.overrides
+        assert overrides == job.overrides
