@@ -257,7 +257,7 @@ def _sweep(arguments, overrides) -> None:
     workdir = Path(arguments.workdir)
     jobs = sweep.plan(arguments.config, overrides, sweep.parse_over(arguments.over), workdir)
     if arguments.print:
-        print(sweep.commands(jobs), end='')
+        print(sweep.commands(jobs, sys.stdout.encoding or 'utf-8'), end='')
         return
     done = all(job.finished for job in jobs)
     print(sweep.sweep(jobs, workdir, _jobs(arguments.jobs)))
