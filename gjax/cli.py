@@ -385,6 +385,8 @@ def main(argv: list[str] | None = None) -> int:
         if os.environ.get('GJAX_TRACEBACK') or (isinstance(error, jax.errors.JaxRuntimeError) and not lost and not full):
             return _crashed()
         reason = ' '.join(str(error).split())
+        if isinstance(error, UnicodeEncodeError):  # Python's own words leave out what cannot be encoded
+            reason = f'{error.object!r} holds {error.object[error.start]!r}; allowed: characters of {error.encoding}'
         if full:
             reason = f'a device is out of memory; take a smaller batch or network, or smaller images ({reason[:160]})'
         elif lost:

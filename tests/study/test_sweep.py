@@ -68,3 +68,17 @@ def test_printed_commands_are_the_jobs(tmp_path):
         arguments = cli._parser().parse_args(words)
         assert (arguments.config, arguments.workdir) == (CONFIG, str(job.directory))
         assert overrides == job.overrides
+
+
+@pytest.mark.parametrize(
+    ('name', 'encoding'), [('a\nb', 'utf-8'), ('a\x85b', 'utf-8'), ('a\udcff', 'utf-8'), ('é', 'ascii')]
+)
+def test_a_command_that_would_not_be_one_line_is_refused_in_one(tmp_path, name, encoding):
+    jobs = sweep.plan(CONFIG, {}, {'seed': ['0']}, tmp_path / name)
+    with pytest.raises(RunError, match='--print cannot write --workdir=') as caught:
+        sweep.commands(jobs, encoding)
+    assert str(caught.value).isprintable()
+    jobs = sweep.plan(CONFIG, {'data.dir': name}, {'seed': ['0']}, tmp_path)
+    with pytest.raises(RunError, match=r'--print cannot write --config\.data\.dir='):
+        sweep.commands(jobs, encoding)
+    assert 'é' in sweep.commands(sweep.plan(CONFIG, {}, {}, tmp_path / 'é'))
