@@ -7,12 +7,9 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
 
-from experiments.reliability.bench import Bench
 from gjax import signals
-from gjax.train.store.records import read_metrics
 from tests.cli.runner import tiny_environment
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
@@ -45,7 +42,7 @@ def _watches(process) -> bool:
     return bool(mask >> (signal.SIGINT - 1) & 1)
 
 
-def until_it_watches(process) -> None:
+def _until_it_watches(process) -> None:
     deadline = time.monotonic() + 60
     while process.poll() is None and not _watches(process):
         assert time.monotonic() < deadline
@@ -97,7 +94,7 @@ def test_a_full_standard_error_delays_no_end():
 
 def test_a_command_ends_with_one_line_while_it_is_still_importing():
     process = _start('-m', 'gjax', 'eval', '--workdir=nowhere')
-    until_it_watches(process)
+    _until_it_watches(process)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (130, '', 'gjax: stopped by SIGINT\n')
@@ -117,37 +114,3 @@ def test_a_notebook_gets_its_own_handlers_back(capsys):
             signal.raise_signal(signal.SIGTERM)
     assert [signal.getsignal(number) for number in signals.STOPS] == before
     assert capsys.readouterr().err == 'gjax: SIGTERM waits\n'
-
-
-@pytest.mark.slow
-def test_signals_at_random_times_give_one_line_and_the_same_command_resumes(tmp_path):
-    """While it starts, while it trains and from the last step on, in turn; the results are those of an undisturbed run."""
-    bench, rng, run, stopped = Bench(tmp_path), np.random.default_rng(0), 0, []
-
-    def trained():
-        return read_metrics(log)[-1]['progress'] == 1 if log.exists() else False
-
-    for attempt in range(20):
-        workdir = tmp_path / f'run{run}'
-        log, number = workdir / 'metrics.jsonl', signals.STOPS[rng.integers(3)]
-        process = bench.start(workdir)
-        until_it_watches(process)
-        if attempt % 3 == 1:
-            bench.until_it_trains(process, workdir)
-        elif attempt % 3 == 2:
-            bench.until(process, trained)
-        time.sleep(rng.uniform(0, (5, 0.5, 1.0)[attempt % 3]))
-        process.send_signal(number)
-        out, err = process.communicate(timeout=120)
-        assert process.returncode in (CODES[number], 0), err
-        if process.returncode:
-            assert out == ''
-            assert err.startswith('gjax: ')
-            assert err.count('\n') == 1, err
-            stopped.append('saved; the same command resumes' in err)
-        else:  # it had ended
-            assert (workdir / 'results.json').exists()
-        if attempt % 5 == 4:
-            assert bench.judge(workdir) == ''
-            run += 1
-    assert {*stopped} == {True, False}
