@@ -1,4 +1,4 @@
-"""What a terminal or a cluster does to real runs: signals from first line to last, standard streams that are full or gone."""
+"""What a terminal or a cluster does to real runs: signals at any moment, standard streams full, missing or unread."""
 
 import contextlib
 import os
