@@ -75,6 +75,10 @@ def train_and_evaluate(config, workdir: str | Path, *, mesh=None, profile=(), ac
       Interrupted: SIGINT, SIGTERM or SIGHUP came; the state is saved.
     """
     workdir = Path(workdir)
+    try:
+        str(workdir.resolve()).encode()
+    except UnicodeEncodeError:
+        raise RunError(f'--workdir is {str(workdir)!r}; allowed: a path in UTF-8, for checkpoints take no other') from None
     if not (workdir / 'config.json').exists():  # runs of before 2026-12 may have other seeds, and go on
         configs.check_seed(config.seed)
     if not config.stage:
@@ -232,9 +236,8 @@ def _train_and_evaluate(run: Run, chain: Chain, config, workdir: Path, checkpoin
             raise _interrupted(signals, f'{signals.received.name} after the last step')
 
     run.check = check
-    signals.tells(
-        'after the last step: saved; the same command resumes; it waits for the batch under way, a second one does not'
-    )
+    saved = 'after the last step: saved; the same command resumes'
+    signals.tells(f'{saved}; waiting for the batch under way; a second signal does not wait')
     if look is None or look.state is not state:
         look = run.look(state, 'log')
     results = _concluded(run, config, step, look, workdir, keep=True)

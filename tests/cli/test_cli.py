@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from gjax import cli
+from gjax.train.errors import Interrupted
 from tests.cli.runner import TINY, fails, gjax, real, tiny_environment, tiny_flags, train
 
 
@@ -203,12 +204,23 @@ def test_an_option_of_several_values_swallows_no_other(tmp_path):
     assert "'--sets=a b' is no KEY=VALUE" in done.stderr
 
 
-def test_a_name_that_cannot_be_encoded_is_shown(monkeypatch):
+def test_a_name_that_cannot_be_encoded_is_shown(monkeypatch, tmp_path):
     def fail(arguments, overrides):
         'a\udcffb'.encode()
 
     monkeypatch.setitem(cli.COMMANDS, 'list', fail)
     fails(gjax('list'), r"'a\udcffb' holds '\udcff'; allowed: characters of utf-8")
+
+
+def test_what_the_user_has_read_is_not_printed_again(monkeypatch):
+    def stop(arguments, overrides):
+        raise Interrupted('SIGHUP after the last step', 129, told=arguments is told)
+
+    told = None
+    monkeypatch.setitem(cli.COMMANDS, 'list', stop)
+    assert gjax('list') == (129, '', 'gjax: SIGHUP after the last step\n')
+    monkeypatch.setitem(cli.COMMANDS, 'list', lambda arguments, overrides: stop(told, overrides))
+    assert gjax('list') == (129, '', '')
 
 
 def test_import_is_light_and_starts_no_backend():

@@ -92,6 +92,12 @@ def test_a_full_standard_error_delays_no_end():
         os.close(write)
 
 
+def test_the_entry_point_imports_nothing_that_takes_long_before_it_begins():
+    code = "import sys; import gjax.cli; print(*{'jax', 'numpy', 'argparse', 'json', 'pathlib'} & set(sys.modules))"
+    process = _start('-S', '-c', code)
+    assert process.communicate(timeout=60) == ('\n', '')
+
+
 def test_a_command_ends_with_one_line_while_it_is_still_importing():
     process = _start('-m', 'gjax', 'eval', '--workdir=nowhere')
     _until_it_watches(process)
