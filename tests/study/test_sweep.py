@@ -1,13 +1,15 @@
 """Sweeps: the grid, the folders, the commands for a cluster; the running itself is tested through the command line."""
 
 import shlex
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from gjax import cli
-from gjax.study import sweep
-from gjax.train.errors import RunError
+from gjax.study import jobs, sweep
+from gjax.train.errors import Interrupted, RunError
 
 CONFIG = 'iaat/digits.py:trades'
 
@@ -82,3 +84,20 @@ def test_a_command_that_would_not_be_one_line_is_refused_in_one(tmp_path, name, 
     with pytest.raises(RunError, match=r'--print cannot write --config\.data\.dir='):
         sweep.commands(jobs, encoding)
     assert 'é' in sweep.commands(sweep.plan(CONFIG, {}, {}, tmp_path / 'é'))
+
+
+def test_a_signal_ends_every_process_that_a_sweep_has_started(tmp_path, monkeypatch):
+    started = []
+
+    def start(job):
+        started.append(subprocess.Popen(['sleep', '600']))
+        if len(started) == 2:
+            signal.raise_signal(signal.SIGHUP)  # before the sweep knows of the second one
+        return started[-1]
+
+    monkeypatch.setattr(jobs, '_start', start)
+    planned = sweep.plan(CONFIG, {}, {'seed': ['0', '1', '2']}, tmp_path)
+    with pytest.raises(Interrupted, match='the others told to save') as stopped:
+        jobs.run_jobs(planned, 2)
+    assert stopped.value.exit_code == 129
+    assert [process.returncode for process in started] == [-signal.SIGTERM] * 2
