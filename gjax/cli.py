@@ -1,11 +1,10 @@
 """The command line: gjax list | train | eval | sweep | report | reproduce | prepare. Thin: each is one call below it."""
 
-import argparse
-import json
+# Nothing that takes long is imported here: until `entry` begins, Ctrl-C is Python's, which answers it with a traceback.
 import os
 import sys
-import traceback
-from pathlib import Path
+
+from gjax import signals, streams
 
 DESCRIPTION = 'gjax: ten papers on generative models, robustness and domain adaptation, on one JAX engine.'
 EPILOG = """first steps:
@@ -17,31 +16,49 @@ EPILOG = """first steps:
 The same command again resumes an interrupted run. A config file is code: run only those you trust."""
 
 
-def _overrides(words: list[str], parser: argparse.ArgumentParser, prefix: str = '--config.') -> dict[str, str]:
-    """--config.key=value words, or `--config.key value`, as a dict."""
-    overrides, words = {}, list(words)
+def _overrides(words: list[str], parser, prefix: str = '--config.') -> tuple[dict[str, str], list[str]]:
+    """The words `--config.KEY=VALUE`, or `--config.KEY VALUE`, as a dict; and the other words.
+
+    They are taken out before argparse sees them: an option of several values, --over, would swallow those that hold a space.
+    """
+    overrides, others, words = {}, [], list(words)
     while words:
         word = words.pop(0)
         if not word.startswith(prefix):
-            parser.error(f'unknown argument {word}; see gjax --help')
+            others.append(word)
+            continue
         key, equals, value = word.removeprefix(prefix).partition('=')
         if not equals:
             if not words or words[0].startswith('--'):
                 parser.error(f'{word} needs a value: {word}=VALUE')
             value = words.pop(0)
         overrides[key] = value
-    return overrides
+    return overrides, others
 
 
 def _path(text: str) -> str:
     """A path on the command line; shells leave the home folder in --workdir=~/runs to the program."""
+    import argparse
+
     path = os.path.expanduser(text)
     if path.startswith('~'):
         raise argparse.ArgumentTypeError(f'{text!r} is in a home folder that is not known; allowed: other paths')
     return path
 
 
-def _parser() -> argparse.ArgumentParser:
+def _pair(text: str) -> str:
+    """KEY=VALUE, one of the several values of an option, to which argparse gives unknown options that hold a space too."""
+    import argparse
+
+    if text.startswith('-'):
+        raise argparse.ArgumentTypeError(f'{text!r} is no KEY=VALUE; see gjax --help')
+    return text
+
+
+def _parser():
+    """The parser of everything but `--config.KEY=VALUE`, an argparse.ArgumentParser."""
+    import argparse
+
     parser = argparse.ArgumentParser(
         'gjax', description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -53,9 +70,14 @@ def _parser() -> argparse.ArgumentParser:
         'several processes',
         'found by themselves on TPU pods, SLURM, Open MPI and GKE; elsewhere give all three to each process',
     )
-    group.add_argument('--coordinator_address', metavar='HOST:PORT', help='where process 0 listens')
+    group.add_argument('--coordinator_address', metavar='HOST:PORT', help='where all find process 0')
     group.add_argument('--num_processes', type=int, metavar='N')
     group.add_argument('--process_id', type=int, metavar='I', help='0..N-1')
+    group.add_argument(
+        '--coordinator_bind_address',
+        metavar='HOST:PORT',
+        help='where process 0 listens, if not at the address that the others use (default there, or everywhere)',
+    )
     changed = 'go on although the data is not that with which the run began'
     train = commands.add_parser('train', parents=[several], help='train and evaluate one config, or resume it')
     train.add_argument('--config', required=True, metavar='FILE[:ARG]', help='a config file; ARG picks a variant')
@@ -73,7 +95,13 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_argument('--config', required=True, metavar='FILE[:ARG]', help='a config file; ARG picks a variant')
     sweep.add_argument('--workdir', type=_path, required=True, metavar='DIR', help='each run gets DIR/KEY=VALUE/...')
     sweep.add_argument(
-        '--over', nargs='+', action='extend', default=[], metavar='KEY=A,B', help='values of a config key; may come again'
+        '--over',
+        nargs='+',
+        action='extend',
+        type=_pair,
+        default=[],
+        metavar='KEY=A,B',
+        help='values of a key; may come again',
     )
     sweep.add_argument('--jobs', type=int, default=0, help='runs at a time (default: 2 on a CPU of 2 or more cores, else 1)')
     sweep.add_argument('--print', action='store_true', help="print the missing runs' commands, one a line, and run nothing")
@@ -92,7 +120,13 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument('--seeds', metavar='0,1,2', help="comma-separated seeds (default: the study's own, three or five)")
     study.add_argument('--workdir', type=_path, metavar='DIR', help='default runs/NAME-SCALE')
     study.add_argument(
-        '--set', nargs='+', action='extend', default=[], metavar='config.KEY=VALUE', help='override a key of every run'
+        '--set',
+        nargs='+',
+        action='extend',
+        type=_pair,
+        default=[],
+        metavar='config.KEY=VALUE',
+        help='override a key of every run',
     )
     study.add_argument('--extras', action='store_true', help='also the ablations')
     study.add_argument('--jobs', type=int, default=0, help='runs at a time (default: 2 on a CPU of 2 or more cores, else 1)')
@@ -152,13 +186,25 @@ def _steps(text: str | None) -> tuple[int, int] | tuple[()]:
     return int(first), int(last)
 
 
+def _join(arguments) -> None:
+    """Joins this process to the others of its run, if there are any.
+
+    Call it before anything that may fail: the others notice the end of a process that has joined them.
+    """
+    from gjax.train import processes
+
+    names = ('coordinator_address', 'num_processes', 'process_id', 'coordinator_bind_address')
+    processes.start(**{name: getattr(arguments, name) for name in names})
+
+
 def _train(arguments, overrides) -> None:
+    import json
+
     from gjax.train import config, loop, processes
 
-    # Before anything that may fail: the others notice the end of a process that has joined them.
-    processes.start(arguments.coordinator_address, arguments.num_processes, arguments.process_id)
+    _join(arguments)
     loaded, profile = config.load(arguments.config, overrides), _steps(arguments.profile)
-    done = Path(arguments.workdir, 'results.json').exists()
+    done = os.path.exists(os.path.join(arguments.workdir, 'results.json'))
     results = loop.train_and_evaluate(
         loaded, arguments.workdir, profile=profile, accept_changed_data=arguments.accept_changed_data
     )
@@ -169,10 +215,13 @@ def _train(arguments, overrides) -> None:
 
 
 def _eval(arguments, overrides) -> None:
+    import json
+    from pathlib import Path
+
     from gjax.train import loop, processes
     from gjax.train.store.files import write_json
 
-    processes.start(arguments.coordinator_address, arguments.num_processes, arguments.process_id)
+    _join(arguments)
     results = loop.evaluate_run(
         arguments.workdir, overrides, accept_changed_data=arguments.accept_changed_data, registers=arguments.config
     )
@@ -197,6 +246,8 @@ def _prepare(arguments, overrides) -> None:
 
 
 def _sweep(arguments, overrides) -> None:
+    from pathlib import Path
+
     from gjax.study import sweep
     from gjax.train import processes
     from gjax.train.errors import RunError
@@ -206,7 +257,7 @@ def _sweep(arguments, overrides) -> None:
     workdir = Path(arguments.workdir)
     jobs = sweep.plan(arguments.config, overrides, sweep.parse_over(arguments.over), workdir)
     if arguments.print:
-        print(sweep.commands(jobs), end='')
+        print(sweep.commands(jobs, sys.stdout.encoding or 'utf-8'), end='')
         return
     done = all(job.finished for job in jobs)
     print(sweep.sweep(jobs, workdir, _jobs(arguments.jobs)))
@@ -289,15 +340,18 @@ def _failed(code: int = 1) -> int:
 
 def _crashed() -> int:
     """Prints the traceback of an unexpected exception; returns the exit code."""
+    import traceback
+
     traceback.print_exc()
     sys.stderr.flush()
     return _failed()
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one command; returns the exit code: 0, 1 (failed, one line says why), 2 (usage), 130/143 (stopped, saved)."""
+    """Runs one command; returns the exit code: 0, 1 (failed, one line says why), 2 (usage), 128 + a signal (stopped)."""
     parser = _parser()
-    arguments, rest = parser.parse_known_args(argv)
+    overrides, words = _overrides(sys.argv[1:] if argv is None else argv, parser)
+    arguments = parser.parse_args(words)
     if arguments.version:
         import gjax
 
@@ -306,7 +360,6 @@ def main(argv: list[str] | None = None) -> int:
     if not arguments.command:
         parser.print_help()
         return 0
-    overrides = _overrides(rest, parser)
     if overrides and arguments.command in ('list', 'report'):
         parser.error(f'gjax {arguments.command} takes no --config.* keys')
     import jax
@@ -320,7 +373,8 @@ def main(argv: list[str] | None = None) -> int:
         print('gjax: stopped', file=sys.stderr, flush=True)
         return _failed(130)
     except Interrupted as stop:
-        print(f'gjax: {stop}', file=sys.stderr)
+        if not stop.told:
+            print(f'gjax: {stop}', file=sys.stderr)
         return stop.exit_code
     except (RunError, DataError, ValueError, TypeError, OverflowError, OSError, jax.errors.JaxRuntimeError) as error:
         from gjax.train import processes
@@ -331,6 +385,8 @@ def main(argv: list[str] | None = None) -> int:
         if os.environ.get('GJAX_TRACEBACK') or (isinstance(error, jax.errors.JaxRuntimeError) and not lost and not full):
             return _crashed()
         reason = ' '.join(str(error).split())
+        if isinstance(error, UnicodeEncodeError):  # Python's own words leave out what cannot be encoded
+            reason = f'{error.object!r} holds {error.object[error.start]!r}; allowed: characters of {error.encoding}'
         if full:
             reason = f'a device is out of memory; take a smaller batch or network, or smaller images ({reason[:160]})'
         elif lost:
@@ -345,8 +401,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def entry() -> None:
-    """The console script."""
-    sys.exit(main())
+    """The console script: before anything else the streams and signals of its process are made safe."""
+    streams.prepare()
+    signals.watch()
+    try:
+        code = main()
+    except SystemExit as stop:  # argparse: help, usage
+        code = stop.code
+    sys.exit(streams.finish(code))
 
 
 if __name__ == '__main__':

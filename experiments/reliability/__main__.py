@@ -1,4 +1,4 @@
-"""Does every fault of `faults.py` to real runs and prints the table of README.md.
+"""Does every fault of `faults.py` and `terminal.py` to real runs and prints the table of README.md.
 
 python -m experiments.reliability --update_readme        a quarter of an hour on two CPU cores
 """
@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from experiments.reliability import faults
+from experiments.reliability import faults, terminal
 from experiments.reliability.bench import Bench, Outcome
 
 
@@ -18,6 +18,8 @@ def outcomes(bench: Bench, kills: int):
     longer = Bench(bench.root / 'long', int(bench.rng.integers(2**31)), {'train.total_epochs': 40})
     yield faults.kill_at_random_moments(longer, kills)
     yield faults.signals(bench)
+    yield terminal.signals_at_any_time(bench)
+    yield terminal.streams(bench)
     yield faults.damaged_checkpoints(bench)
     if faults.can_mount():
         yield faults.full_disks(bench)

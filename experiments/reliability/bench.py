@@ -64,11 +64,13 @@ class Bench:
 
     def command(self, workdir: Path, *extra: str) -> list[str]:
         flags = [f'--config.{key}={value}' for key, value in self.settings.items()]
-        return [sys.executable, '-m', 'gjax.cli', 'train', f'--config={CONFIG}', f'--workdir={workdir}', *flags, *extra]
+        return [sys.executable, '-m', 'gjax', 'train', f'--config={CONFIG}', f'--workdir={workdir}', *flags, *extra]
 
-    def start(self, workdir: Path, *extra: str, **options) -> subprocess.Popen:
+    def start(self, workdir: Path, *extra: str, shown: bool = False, **options) -> subprocess.Popen:
+        """The command as a process; shown: with its progress bar. options: of Popen, in place of pipes too."""
         pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, 'text': True}
-        return subprocess.Popen(self.command(workdir, *extra), env=self.environment, **pipes, **options)
+        environment = self.environment | {'GJAX_PROGRESS': str(int(shown))}
+        return subprocess.Popen(self.command(workdir, *extra), env=environment, **(pipes | options))
 
     def finish(self, workdir: Path, *extra: str) -> subprocess.CompletedProcess:
         """The same command, to its end."""

@@ -2,14 +2,12 @@
 
 import dataclasses
 import os
-import signal
 import subprocess
 import sys
-import time
 import traceback
 from pathlib import Path
 
-from gjax import methods
+from gjax import methods, signals
 from gjax.train import config as configs
 from gjax.train import progress
 from gjax.train.errors import Interrupted, RunError
@@ -60,7 +58,7 @@ def run_jobs(jobs: list[Job], at_a_time: int) -> None:
 
     Raises:
       RunError: some failed.
-      Interrupted: SIGTERM or SIGINT came; running jobs were told to save.
+      Interrupted: SIGINT, SIGTERM or SIGHUP came; running jobs were told to save.
     """
     jobs = [job for job in jobs if not job.finished]
     for job in jobs:
@@ -90,38 +88,39 @@ def _run_here(jobs) -> list[tuple[Job, str]]:
 
 
 def _run_apart(jobs, at_a_time: int) -> list[tuple[Job, str]]:
-    waiting, running, failures = list(jobs), {}, []
+    waiting, running, failures, hold = list(jobs), {}, [], signals.Hold()
     bar = progress.progress(100, 0, f'{len(jobs)} runs, {at_a_time} at a time', unit='%')
-    environment = os.environ | {'GJAX_PROGRESS': '0'}
-
-    def stop(number, frame):
-        raise Interrupted('stopped: finished runs are kept, the others told to save; the same command resumes', 128 + number)
-
-    old = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        while waiting or running:
-            while waiting and len(running) < at_a_time:
-                job = waiting.pop(0)
-                with files.writing(job.directory):
-                    job.directory.mkdir(parents=True, exist_ok=True)
-                    with open(job.directory / 'output.log', 'a') as output:
-                        command = [sys.executable, '-m', 'gjax.cli', *job.flags()]
-                        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
-                running[process] = job
-            time.sleep(0.3)
-            for process in [p for p in running if p.poll() is not None]:
-                job = running.pop(process)
-                if process.returncode:
-                    last = (job.directory / 'output.log').read_text(errors='replace').strip().splitlines()[-1:]
-                    failures.append((job, f'exit code {process.returncode}: {" ".join(last)}'))
-            done = 100 * sum(job.fraction() for job in jobs) / len(jobs)
-            bar.update(round(done) - bar.n)
+        with hold:
+            while (waiting or running) and not hold.number:
+                while waiting and len(running) < at_a_time:
+                    job = waiting.pop(0)
+                    running[_start(job)] = job
+                hold.wait(0.3)
+                for process in [p for p in running if p.poll() is not None]:
+                    job = running.pop(process)
+                    if process.returncode:
+                        last = (job.directory / 'output.log').read_text(errors='replace').strip().splitlines()[-1:]
+                        failures.append((job, f'exit code {process.returncode}: {" ".join(last)}'))
+                done = 100 * sum(job.fraction() for job in jobs) / len(jobs)
+                bar.update(round(done) - bar.n)
     finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
         bar.close()
         for process in running:
             process.terminate()
         for process in running:  # each saves first; a second signal ends the wait
             process.wait()
+    if hold.number:
+        text = 'stopped: finished runs are kept, the others told to save; the same command resumes'
+        raise Interrupted(text, 128 + hold.number)
     return failures
+
+
+def _start(job: Job) -> subprocess.Popen:
+    """A process that does the job, and writes what it says to output.log in its directory."""
+    with files.writing(job.directory):
+        job.directory.mkdir(parents=True, exist_ok=True)
+        with open(job.directory / 'output.log', 'a') as output:
+            command = [sys.executable, '-m', 'gjax', *job.flags()]
+            environment = os.environ | {'GJAX_PROGRESS': '0'}
+            return subprocess.Popen(command, stdout=output, stderr=output, env=environment)

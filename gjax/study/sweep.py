@@ -4,10 +4,12 @@ import hashlib
 import itertools
 import re
 import shlex
+import unicodedata
 from pathlib import Path
 
 from gjax.study.jobs import Job, run_jobs
 from gjax.study.report import report
+from gjax.study.tables import printable
 from gjax.train.errors import Interrupted, RunError
 
 
@@ -69,9 +71,28 @@ def plan(spec: str, overrides: dict, grid: dict[str, list[str]], workdir: Path) 
     return jobs
 
 
-def commands(jobs: list[Job]) -> str:
-    """One shell command a line, for the unfinished jobs."""
-    return ''.join(shlex.join(['gjax', *job.flags()]) + '\n' for job in jobs if not job.finished)
+def commands(jobs: list[Job], encoding: str = 'utf-8') -> str:
+    """One shell command a line, for the unfinished jobs.
+
+    Args:
+      jobs: of `plan`.
+      encoding: of what they are printed to.
+
+    Raises:
+      RunError: an argument holds a control character, which might end the line, or what the encoding lacks.
+    """
+    lines = [['gjax', *job.flags()] for job in jobs if not job.finished]
+    for word in dict.fromkeys(word for line in lines for word in line):
+        wrong = [c for c in word if unicodedata.category(c) in ('Cc', 'Zl', 'Zp') or c != _written(c, encoding)]
+        if wrong:
+            shown = printable(word)
+            raise RunError(f'--print cannot write {shown} for its {wrong[0]!a}; allowed: printable characters of {encoding}')
+    return ''.join(shlex.join(line) + '\n' for line in lines)
+
+
+def _written(letter: str, encoding: str) -> str:
+    """The letter as it is read again from a file of this encoding."""
+    return letter.encode(encoding, 'replace').decode(encoding)
 
 
 def sweep(jobs: list[Job], workdir: Path, at_a_time: int) -> str:

@@ -11,7 +11,9 @@ from gjax.study.claims import Claim, Column, Study
 from gjax.train.errors import RunError
 from gjax.train.store import files
 
-_MARKUP = re.compile(r'[\\|`*~$\[\]]|(?<![^\W_])_|_(?![^\W_])')  # GitHub lets snake_case be
+# GitHub lets snake_case be, and makes links of what begins like a web address: https://, www.
+_MARKUP = re.compile(r'[\\|`*~$\[\]]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?i:(?<=www))\.')
+_MAIL = re.compile(r'(?<=[\w.+-])@(?=\S*\.)')  # it makes links of mail addresses too, with a backslash or without
 PAPERS = 'papers'  # the marker of the root README's table
 PAPER_COLUMNS = ('paper', 'claim', 'ours', "paper's", 'claims held', 'minutes', 'notebook')
 
@@ -23,8 +25,8 @@ def printable(text: str, limit: int = 80) -> str:
 
 
 def escape(text: str, limit: int = 80) -> str:
-    """A text from anywhere, cut to the limit, as one cell of a markdown table: nothing in it is markup or a new line."""
-    return _MARKUP.sub(r'\\\g<0>', html.escape(printable(text, limit), quote=False))
+    """A text from anywhere, cut to the limit, as one cell of a markdown table: nothing in it is markup, link or new line."""
+    return _MAIL.sub('@<!-- -->', _MARKUP.sub(r'\\\g<0>', html.escape(printable(text, limit), quote=False)))
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:

@@ -10,8 +10,11 @@ class NonFiniteError(RunError):
 
 
 class Interrupted(RunError):
-    """The run was asked to stop (SIGTERM or SIGINT), saved its state and can be resumed."""
+    """The run was asked to stop (SIGINT, SIGTERM or SIGHUP), saved its state and can be resumed.
 
-    def __init__(self, message: str, exit_code: int):
+    exit_code: 128 + the signal's number. told: whether the user has already read as much, when the signal came.
+    """
+
+    def __init__(self, message: str, exit_code: int, told: bool = False):
         super().__init__(message)
-        self.exit_code = exit_code
+        self.exit_code, self.told = exit_code, told

@@ -2,7 +2,6 @@
 
 import contextlib
 import signal
-import threading
 import time
 import warnings
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from gjax.signals import Hold
 from gjax.train import config as configs
 from gjax.train import processes, progress
 from gjax.train.chain import Chain
@@ -23,36 +23,22 @@ from gjax.train.store.records import NoLog, RunLog, provenance, read_metrics, re
 from gjax.train.store.workdir import MACHINE_KEYS, check_same_config, check_same_data, open_workdir, record_data
 
 
-class _StopSignals(contextlib.AbstractContextManager):
-    """Remembers SIGTERM and SIGINT instead of dying, in the main thread."""
+class _StopSignals(Hold):
+    """A hold of the signals to stop, of which all processes of a run know."""
 
     def __init__(self):
+        super().__init__()
         self.received = None  # the signal that all processes know of
-        self._own = 0
-        self._old = {}
 
     def agree(self):
         """Whether a signal came to any process; all must ask at the same point."""
-        number = processes.agree(self._own)
+        number = processes.agree(self.number)
         self.received = signal.Signals(number) if number else None
         return self.received is not None
 
-    def __enter__(self):
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._old[number] = signal.signal(number, self._remember)
-        return self
-
-    def _remember(self, number, frame):
-        self._own = number
-
-    def __exit__(self, *_):
-        for number, old in self._old.items():
-            signal.signal(number, old)
-
 
 def _interrupted(signals: _StopSignals, where: str) -> Interrupted:
-    return Interrupted(f'{where}: saved; the same command resumes', 128 + signals.received.value)
+    return Interrupted(f'{where}: saved; the same command resumes', 128 + signals.received.value, signals.told)
 
 
 def _check_finite(metrics: dict, first_step: int, checkpoints: Checkpointer) -> None:
@@ -86,9 +72,13 @@ def train_and_evaluate(config, workdir: str | Path, *, mesh=None, profile=(), ac
     Raises:
       RunError, gjax.data.DataError, ValueError: bad config, data or workdir, disk full; each with one line.
       NonFiniteError: a metric became infinite or NaN.
-      Interrupted: SIGTERM or SIGINT came; the state is saved.
+      Interrupted: SIGINT, SIGTERM or SIGHUP came; the state is saved.
     """
     workdir = Path(workdir)
+    try:
+        str(workdir.resolve()).encode()
+    except UnicodeEncodeError:
+        raise RunError(f'--workdir is {str(workdir)!r}; allowed: a path in UTF-8, for checkpoints take no other') from None
     if not (workdir / 'config.json').exists():  # runs of before 2026-12 may have other seeds, and go on
         configs.check_seed(config.seed)
     if not config.stage:
@@ -246,6 +236,8 @@ def _train_and_evaluate(run: Run, chain: Chain, config, workdir: Path, checkpoin
             raise _interrupted(signals, f'{signals.received.name} after the last step')
 
     run.check = check
+    saved = 'after the last step: saved; the same command resumes'
+    signals.tells(f'{saved}; waiting for the batch under way; a second signal does not wait')
     if look is None or look.state is not state:
         look = run.look(state, 'log')
     results = _concluded(run, config, step, look, workdir, keep=True)

@@ -11,6 +11,8 @@ import sys
 import numpy as np
 import pytest
 
+from gjax import cli
+from gjax.train.errors import Interrupted
 from tests.cli.runner import TINY, fails, gjax, real, tiny_environment, tiny_flags, train
 
 
@@ -182,6 +184,41 @@ def test_usage_mistakes():
     fails(gjax('reproduce', 'iaat', '--seeds=a'), "--seeds is 'a'")
     fails(gjax('reproduce', 'iaat', '--seeds=1,1'), "--seeds is '1,1'; allowed: each seed once")
     fails(gjax('reproduce', 'iat'), "no study 'iat'", 'known: flow_robustness, generate_to_adapt, iaat')
+
+
+def test_an_option_of_several_values_swallows_no_other(tmp_path):
+    command = ['sweep', '--config=iaat/digits.py', f'--workdir={tmp_path}', '--print', '--over', 'seed=0,1', 'net.hidden=8']
+    done = gjax(*command, '--config.net.widths=(4, 8)')
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2
+    assert all("'--config.net.widths=(4, 8)'" in line and 'hidden=8' in line for line in lines)
+    for swallowed in ('--config.net.widths', '--config.no_such_key=a b'):
+        assert gjax(*command, swallowed).returncode in (1, 2)
+    done = gjax(*command, '--overrides=a b')
+    assert done.returncode == 2
+    assert "'--overrides=a b' is no KEY=VALUE" in done.stderr
+    fails(gjax('reproduce', 'iaat', '--set', 'config.seed=0', '--config.net.hidden=a b'), 'config.net.hidden is')
+    done = gjax('reproduce', 'iaat', '--set', 'config.seed=0', '--sets=a b')
+    assert done.returncode == 2
+    assert "'--sets=a b' is no KEY=VALUE" in done.stderr
+
+
+def test_a_name_that_cannot_be_encoded_is_shown(monkeypatch, tmp_path):
+    def fail(arguments, overrides):
+        'a\udcffb'.encode()
+
+    monkeypatch.setitem(cli.COMMANDS, 'list', fail)
+    fails(gjax('list'), r"'a\udcffb' holds '\udcff'; allowed: characters of utf-8")
+
+
+@pytest.mark.parametrize('told', [True, False])
+def test_what_the_user_has_read_is_not_printed_again(monkeypatch, told):
+    def stop(arguments, overrides):
+        raise Interrupted('SIGHUP after the last step', 129, told)
+
+    monkeypatch.setitem(cli.COMMANDS, 'list', stop)
+    assert gjax('list') == (129, '', '' if told else 'gjax: SIGHUP after the last step\n')
 
 
 def test_import_is_light_and_starts_no_backend():

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
+from gjax import signals
 from gjax.train import config as configs
 from gjax.train import loop
 from gjax.train.run import Run
@@ -59,7 +60,7 @@ class Sandbox:
 
     def gjax(self, *arguments, outside=()):
         """Runs a command inside this process, checks what must hold of any, and returns (exit code, stderr)."""
-        before, hooks = self.files(), {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
+        before, hooks = self.files(), {n: signal.getsignal(n) for n in signals.STOPS}
         code, out, text = runner.gjax(*arguments)
         assert 'Traceback' not in text + out, text
         assert code in (0, 1, 2), text

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import pytest
 
 from gjax.train import processes
@@ -25,7 +26,7 @@ def _start(workdir, count, changes, own=None):
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         address = f'127.0.0.1:{probe.getsockname()[1]}'
-    command = [sys.executable, '-m', 'gjax.cli', 'train', f'--config={CONFIG}', f'--workdir={workdir}']
+    command = [sys.executable, '-m', 'gjax', 'train', f'--config={CONFIG}', f'--workdir={workdir}']
     flags = [tiny_flags(**(changes | (own or {}).get(i, {}))) for i in range(count)]
     several = [f'--coordinator_address={address}', f'--num_processes={count}']
     pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, 'text': True, 'env': tiny_environment()}
@@ -92,6 +93,48 @@ def test_flags_of_several_processes_are_checked(tmp_path):
     ):
         with pytest.raises(RunError, match=words):
             processes.start(**{flag[2:].split('=')[0]: _value(flag) for flag in flags})
+
+
+@pytest.fixture
+def joined(monkeypatch):
+    """What JAX is asked for, in place of joining."""
+    asked = {}
+    monkeypatch.setattr(jax.distributed, 'initialize', lambda **arguments: asked.update(arguments))
+    monkeypatch.delenv('JAX_COORDINATOR_BIND_ADDRESS', raising=False)
+    return asked
+
+
+@pytest.mark.parametrize('address', ['127.0.0.1:1', 'localhost:1', '0.0.0.0:1'])
+def test_the_coordinator_listens_where_it_is_found(joined, address):
+    processes.start(address, 2, 0)
+    assert joined['coordinator_bind_address'] == address
+    processes.start(address, 2, 0, '127.0.0.1:2')
+    assert joined['coordinator_bind_address'] == '127.0.0.1:2'
+    processes.start(address, 2, 1)
+    assert joined['coordinator_bind_address'] is None
+
+
+def test_a_coordinator_behind_another_address_is_told_where_to_listen(joined, monkeypatch):
+    with pytest.warns(UserWarning, match='listens on all interfaces: 192.0.2.77 .* --coordinator_bind_address=HOST:PORT'):
+        processes.start('192.0.2.77:1', 2, 0)  # an address of no machine
+    assert joined['coordinator_bind_address'] is None
+    processes.start('192.0.2.77:1', 2, 0, '10.0.0.1:1')
+    assert joined['coordinator_bind_address'] == '10.0.0.1:1'
+    with pytest.raises(RunError, match="--coordinator_bind_address is 'a'; allowed: HOST:PORT"):
+        processes.start('127.0.0.1:1', 2, 0, 'a')
+    with pytest.raises(RunError, match=r'--coordinator_bind_address is .*; allowed: with --coordinator_address'):
+        processes.start(coordinator_bind_address='127.0.0.1:1')
+    monkeypatch.setenv('JAX_COORDINATOR_BIND_ADDRESS', '10.0.0.2:1')
+    processes.start('192.0.2.77:1', 2, 0)
+    assert joined['coordinator_bind_address'] is None  # JAX's own
+
+
+def test_a_name_that_is_loopback_here_alone_is_not_where_others_come(monkeypatch):
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, '', ('127.0.1.1', 0))]  # Debian's /etc/hosts
+    monkeypatch.setattr(socket, 'getaddrinfo', lambda *_, **__: found)
+    assert not processes.is_here('my-machine')
+    assert processes.is_here('127.0.1.1')
+    assert processes.is_here('localhost')
 
 
 def _value(flag):

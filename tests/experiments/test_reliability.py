@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.reliability import faults
+from experiments.reliability import faults, terminal
 from experiments.reliability.__main__ import table
 from experiments.reliability.bench import Bench, Outcome
 
@@ -19,6 +19,8 @@ def bench(tmp_path_factory):
     ('fault', 'options', 'tried'),
     [
         pytest.param(faults.signals, {'times': 1}, 4, marks=pytest.mark.slow),
+        (terminal.signals_at_any_time, {}, 20),
+        (terminal.streams, {}, 6),
         (faults.damaged_checkpoints, {}, 40),
         pytest.param(faults.full_disks, {'kilobytes': (16, 160)}, 2, marks=[mounts, pytest.mark.slow]),
         pytest.param(faults.full_disk_of_two, {'kilobytes': (120, 180)}, 2, marks=[mounts, pytest.mark.slow]),

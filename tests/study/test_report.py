@@ -215,6 +215,9 @@ def test_text_is_escaped():
     assert escape('_a_ a__b _') == r'\_a\_ a\_\_b \_'
     assert escape(HOSTILE) == (r'\_a\|b\`&lt;img src=x&gt;&amp;amp;\*\_c\_\*\~\[d\](e)\$f\$\\x1b\[31m\\u202e\\n' + '\\' * 2)
     assert escape('\ud800') == r'\\ud800'
+    # As cmark-gfm, GitHub's own, leaves them: text that is no link.
+    assert escape('https://a.bc, HTTP://a, www.a.bc, data=npz:/a') == r'https\://a.bc, HTTP\://a, www\.a.bc, data=npz:/a'
+    assert escape('a@b.cd lam=1@2 mailto:a@_b.cd') == r'a@<!-- -->b.cd lam=1@2 mailto:a@<!-- -->\_b.cd'
     assert plots.printable('x' * 81) == 'x' * 40 + '…' + 'x' * 39
     assert plots.printable('x' * 80) == 'x' * 80
 

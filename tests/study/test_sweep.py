@@ -1,13 +1,15 @@
 """Sweeps: the grid, the folders, the commands for a cluster; the running itself is tested through the command line."""
 
 import shlex
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from gjax import cli
-from gjax.study import sweep
-from gjax.train.errors import RunError
+from gjax.study import jobs, sweep
+from gjax.train.errors import Interrupted, RunError
 
 CONFIG = 'iaat/digits.py:trades'
 
@@ -64,6 +66,38 @@ def test_printed_commands_are_the_jobs(tmp_path):
     lines = [shlex.split(line) for line in text.splitlines()]
     assert [line[0] for line in lines] == ['gjax', 'gjax']
     for line, job in zip(lines, (jobs[0], jobs[2]), strict=True):
-        arguments, rest = cli._parser().parse_known_args(line[1:])
+        overrides, words = cli._overrides(line[1:], cli._parser())
+        arguments = cli._parser().parse_args(words)
         assert (arguments.config, arguments.workdir) == (CONFIG, str(job.directory))
-        assert cli._overrides(rest, cli._parser()) == job.overrides
+        assert overrides == job.overrides
+
+
+@pytest.mark.parametrize(
+    ('name', 'encoding'), [('a\nb', 'utf-8'), ('a\x85b', 'utf-8'), ('a\udcff', 'utf-8'), ('é', 'ascii')]
+)
+def test_a_command_that_would_not_be_one_line_is_refused_in_one(tmp_path, name, encoding):
+    jobs = sweep.plan(CONFIG, {}, {'seed': ['0']}, tmp_path / name)
+    with pytest.raises(RunError, match='--print cannot write --workdir=') as caught:
+        sweep.commands(jobs, encoding)
+    assert str(caught.value).isprintable()
+    jobs = sweep.plan(CONFIG, {'data.dir': name}, {'seed': ['0']}, tmp_path)
+    with pytest.raises(RunError, match=r'--print cannot write --config\.data\.dir='):
+        sweep.commands(jobs, encoding)
+    assert 'é' in sweep.commands(sweep.plan(CONFIG, {}, {}, tmp_path / 'é'))
+
+
+def test_a_signal_ends_every_process_that_a_sweep_has_started(tmp_path, monkeypatch):
+    started = []
+
+    def start(job):
+        started.append(subprocess.Popen(['sleep', '600']))
+        if len(started) == 2:
+            signal.raise_signal(signal.SIGHUP)  # before the sweep knows of the second one
+        return started[-1]
+
+    monkeypatch.setattr(jobs, '_start', start)
+    planned = sweep.plan(CONFIG, {}, {'seed': ['0', '1', '2']}, tmp_path)
+    with pytest.raises(Interrupted, match='the others told to save') as stopped:
+        jobs.run_jobs(planned, 2)
+    assert stopped.value.exit_code == 129
+    assert [process.returncode for process in started] == [-signal.SIGTERM] * 2
