@@ -46,6 +46,9 @@ class _Waiting:
     def __len__(self):
         return len(self._records)
 
+    def known_labels(self):
+        return None
+
     def read(self, rows):
         if len(rows) >= len(self) and not self._event.wait(120):
             raise data.DataError('read too early')
