@@ -31,6 +31,26 @@ SETTINGS = {
 }
 
 
+_LAUNCHER = """
+import os, signal, sys
+closed, ignored = ([int(number) for number in text.split(',') if number] for text in sys.argv[1:3])
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
+for number in closed:
+    os.close(number)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+
+
+def launched(command: list[str], *, closed=(), ignored=()) -> list[str]:
+    """The command, begun without these descriptors, with these of SIGHUP, SIGINT and SIGTERM ignored and the others not.
+
+    A shell script that is put in the background ignores SIGINT, nohup SIGHUP, and what they start inherits that. (Popen's
+    preexec_fn would fork this process, which JAX's threads forbid.)
+    """
+    return [sys.executable, '-c', _LAUNCHER, *(','.join(str(int(n)) for n in each) for each in (closed, ignored)), *command]
+
+
 @dataclasses.dataclass(frozen=True)
 class Outcome:
     """How often a fault was tried and survived; `notes` says what it did, `failures` what went wrong, one line each."""
@@ -66,11 +86,14 @@ class Bench:
         flags = [f'--config.{key}={value}' for key, value in self.settings.items()]
         return [sys.executable, '-m', 'gjax', 'train', f'--config={CONFIG}', f'--workdir={workdir}', *flags, *extra]
 
-    def start(self, workdir: Path, *extra: str, shown: bool = False, **options) -> subprocess.Popen:
-        """The command as a process; shown: with its progress bar. options: of Popen, in place of pipes too."""
+    def start(self, workdir: Path, *extra: str, shown: bool = False, closed=(), **options) -> subprocess.Popen:
+        """The command as a process; shown: with its progress bar; closed: without these descriptors. options: of Popen, in
+        place of pipes too.
+        """
         pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, 'text': True}
         environment = self.environment | {'GJAX_PROGRESS': str(int(shown))}
-        return subprocess.Popen(self.command(workdir, *extra), env=environment, **(pipes | options))
+        command = launched(self.command(workdir, *extra), closed=closed)
+        return subprocess.Popen(command, env=environment, **(pipes | options))
 
     def finish(self, workdir: Path, *extra: str) -> subprocess.CompletedProcess:
         """The same command, to its end."""

@@ -21,8 +21,7 @@ def signals_at_any_time(bench: Bench, times: int = 21) -> Outcome:
     for attempt in range(times):
         workdir, phase = bench.root / f'any{attempt // 3}', attempt % 3
         number = list(CODES)[int(bench.rng.integers(3))]
-        # A shell script that is put in the background ignores SIGINT, nohup SIGHUP, and what they start inherits that.
-        process = bench.start(workdir, preexec_fn=_take_all)
+        process = bench.start(workdir)
         if bench.until(process, lambda p=process: _blocks_signals(p)):
             if phase == 1:
                 bench.until_it_trains(process, workdir)
@@ -40,11 +39,6 @@ def signals_at_any_time(bench: Bench, times: int = 21) -> Outcome:
             failures.append(f'{number.name} number {attempt}: {failure}')
     notes = f'from the first line to the last, {saved} times with something to save: one line, exit codes 130, 143 and 129'
     return Outcome('SIGINT, SIGTERM, SIGHUP at random moments', times, tuple(failures), notes)
-
-
-def _take_all() -> None:
-    for number in CODES:
-        signal.signal(number, signal.SIG_DFL)
 
 
 def _blocks_signals(process) -> bool:
@@ -74,9 +68,7 @@ def streams(bench: Bench) -> Outcome:
         workdir = bench.root / name.replace(' ', '_')
         with open('/dev/full', 'w') as full, _unread() as unread:
             broken = {'a full': full, 'a missing': None}.get(' '.join(name.split()[:2]), unread)
-            options = {('stdout', 'stderr')[number - 1]: broken}
-            if broken is None:
-                options['preexec_fn'] = lambda n=number: os.close(n)
+            options = {('stdout', 'stderr')[number - 1]: broken, 'closed': (number,) if broken is None else ()}
             process = bench.start(workdir, shown=True, **options)
             process.communicate(timeout=600)
         if process.returncode != code:

@@ -37,16 +37,19 @@ def binary_cross_entropy(logits, positive):
     """-log p where `positive`, -log(1 - p) elsewhere, p the logits' sigmoid.
 
     Args:
-      logits: [B].
-      positive: bool [B], or one bool for all.
+      logits: [...], of any shape: one for each example, pixel or patch.
+      positive: bool [...], of the same shape, or one bool for all.
 
     Returns:
-      [B], >= 0, in nats.
+      [...], >= 0, in nats.
+
+    Raises:
+      ValueError: another shape or dtype.
     """
-    check_shape('logits', logits, (None,), '[B]')
+    check_shape('logits', logits, (...,))
     check_floats(logits=logits)
     if jnp.ndim(positive):
-        check_shapes((None,), '[B]', logits=logits, positive=positive)
+        check_shapes((...,), '[...]', logits=logits, positive=positive)
     if not jnp.issubdtype(dtype := jnp.result_type(positive), jnp.bool_):
         raise ValueError(f'the dtype of positive is {dtype}; allowed: bool')
     return jax.nn.softplus(jnp.where(positive, -logits, logits))

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from gjax import signals
 from gjax.train import config as configs
 from gjax.train import loop
-from gjax.train.run import Run
+from gjax.train.run import Measured, Run
 from tests.cli import runner
 
 QUICK = {'train.total_steps': 2, 'train.batch_size': 8, 'train.eval_batch_size': 8, 'net.widths': (2,), 'net.hidden': 2}
@@ -311,7 +311,7 @@ def nothing_is_evaluated(monkeypatch):
     """States are restored and logs repaired for real; the compiled work on them is left out."""
 
     def findings(run, look):
-        return {'clean_accuracy': 1.0}, {'examples': {'margin': np.zeros(1)}} if look.when == 'end' else {}
+        return Measured({'clean_accuracy': 1.0}, {'examples': {'margin': np.zeros(1)}} if look.when == 'end' else {}, {})
 
     monkeypatch.setattr(Run, 'findings', findings)
 

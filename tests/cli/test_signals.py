@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from experiments.reliability.bench import launched
 from gjax import signals
 from tests.cli.runner import tiny_environment
 
@@ -20,13 +21,8 @@ BUSY = "os.write(1, b'ready'); hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)\n"
 
 def _start(*command, ignored=(), **options):
     """A process that takes all signals but those to be ignored, whatever pytest does with them."""
-
-    def before():
-        for number in signals.STOPS:
-            signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
-
     pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, 'text': True, 'env': tiny_environment()} | options
-    return subprocess.Popen([sys.executable, *command], preexec_fn=before, **pipes)
+    return subprocess.Popen(launched([sys.executable, *command], ignored=ignored), **pipes)
 
 
 def _busy(code, **options):

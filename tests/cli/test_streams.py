@@ -6,16 +6,17 @@ import sys
 
 import pytest
 
+from experiments.reliability.bench import launched
 from tests.cli.runner import tiny_environment, tiny_flags
 
 BEGIN = 'import os, sys; from gjax import streams; streams.prepare()\n'
 END = '\nsys.exit(streams.finish(0))'
 
 
-def _run(*command, **options):
+def _run(*command, closed=(), **options):
     pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, 'text': True, 'timeout': 300, 'check': False}
     environment = tiny_environment() | options.pop('env', {})
-    return subprocess.run([sys.executable, *command], env=environment, **(pipes | options))
+    return subprocess.run(launched([sys.executable, *command], closed=closed), env=environment, **(pipes | options))
 
 
 def _says(code, **options):
@@ -53,13 +54,9 @@ def test_a_reader_that_has_gone_is_no_failure():
 
 
 def test_missing_descriptors_are_not_those_of_the_next_file(tmp_path):
-    def close():
-        for number in range(3):
-            os.close(number)
-
     code = f"file = open({str(tmp_path / 'file')!r}, 'w'); assert file.fileno() > 2; print('a'); print('b', file=sys.stderr)"
     code += '\nassert sys.stdin.read() == ""; os.write(1, b"c"); os.write(2, b"d")'
-    assert _says(code, preexec_fn=close, stdout=None, stderr=None).returncode == 0
+    assert _says(code, closed=range(3), stdout=None, stderr=None).returncode == 0
     assert (tmp_path / 'file').read_text() == ''
 
 
@@ -70,7 +67,7 @@ def test_a_run_without_a_standard_error_and_its_report_on_an_ascii_terminal(tmp_
     with open('/dev/full', 'w') as full:
         done = _run(*command, '--config.seed=1', f'--workdir={tmp_path}/runs/é/seed1', stderr=full, env=shown)
     assert done.returncode == 0
-    done = _run(*command, f'--workdir={tmp_path}/runs/é/seed0', stderr=None, preexec_fn=lambda: os.close(2), env=shown)
+    done = _run(*command, f'--workdir={tmp_path}/runs/é/seed0', stderr=None, closed=[2], env=shown)
     assert done.returncode == 0
     done = _run('-m', 'gjax', 'report', f'{tmp_path}/runs', f'--out={tmp_path}/out', env=shown)
     assert (done.returncode, done.stderr) == (0, '')

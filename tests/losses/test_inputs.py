@@ -61,7 +61,11 @@ REFUSED = {
         (ones(4), ones(4, 1) > 0),
         'the shape of positive is (4, 1); allowed: (4,), that of',
     ),
-    'binary logits': (losses.binary_cross_entropy, (ones(4, 1), True), 'the shape of logits is (4, 1); allowed: [B]'),
+    'binary logits': (
+        losses.binary_cross_entropy,
+        (ones(4, 1), np.ones(4, bool)),
+        'the shape of positive is (4,); allowed: (4, 1), that of logits',
+    ),
     'binary dtype': (losses.binary_cross_entropy, (ones(4), ones(4)), 'the dtype of positive is float32; allowed: bool'),
     'mmd rank': (
         losses.multi_kernel_mmd,

@@ -13,19 +13,20 @@ _PROCESS = """
 import json, sys
 import jax, numpy as np
 from gjax import data
+from gjax.data import folders
 from gjax.methods.core.contract import Role
 from gjax.train import feeds, processes
 from gjax.train.devices import data_mesh, replicated
 processes.start(sys.argv[1], 2, int(sys.argv[2]))
 mesh, dataset = data_mesh(), data.find(sys.argv[3])
 pools = feeds.make_pools({'': Role(('source',))}, {'source': dataset}, 4, jax.random.key(0))
-opened, pixels = [], data.sources.FolderRecords._pixels
+opened, pixels = [], folders.FolderRecords._pixels
 
 def counted(self, file):
     opened.append(file)
     return pixels(self, file)
 
-data.sources.FolderRecords._pixels = counted
+folders.FolderRecords._pixels = counted
 seen = {}
 for name in ('resident', 'streamed'):
     if name == 'resident':
