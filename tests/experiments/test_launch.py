@@ -69,8 +69,8 @@ def _load(command):
     """The config that a gjax train command names, by gjax's own parser."""
     assert command[:2] == ['gjax', 'train']
     parser = cli._parser()
-    arguments, rest = parser.parse_known_args(command[1:])
-    return configs.load(arguments.config, cli._overrides(rest, parser))
+    overrides, words = cli._overrides(command[1:], parser)
+    return configs.load(parser.parse_args(words).config, overrides)
 
 
 def _header(script):
