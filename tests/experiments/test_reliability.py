@@ -19,7 +19,7 @@ def bench(tmp_path_factory):
     ('fault', 'options', 'tried'),
     [
         pytest.param(faults.signals, {'times': 1}, 4, marks=pytest.mark.slow),
-        (terminal.signals_at_any_time, {}, 20),
+        (terminal.signals_at_any_time, {'times': 6}, 6),
         (terminal.streams, {}, 6),
         (faults.damaged_checkpoints, {}, 40),
         pytest.param(faults.full_disks, {'kilobytes': (16, 160)}, 2, marks=[mounts, pytest.mark.slow]),
