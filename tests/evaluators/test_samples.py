@@ -109,6 +109,7 @@ def test_two_runs_at_once_train_one_extractor(config):
     assert_equal(made[0].variables, made[1].variables)
 
 
+@pytest.mark.slow
 def test_without_an_extractor_there_is_no_distance_and_a_plain_autoencoder_has_no_samples(data, config, tmp_path):
     plain = train_and_evaluate(tiny_config('gan', data[0]), tmp_path / 'gan')
     assert 'frechet_distance' not in plain['metrics']

@@ -61,6 +61,7 @@ def _random(name, seed=0):
     return module, variables | {'params': params}, abs(inputs) if name == 'embedding' else inputs
 
 
+@pytest.mark.slow
 def test_layers_are_the_released_codes():
     """F, G and D in training mode against torch's layers in the sheet's order, on the same random weights."""
     torch = pytest.importorskip('torch', reason='torch is not installed: pip install torch')

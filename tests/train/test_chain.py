@@ -142,6 +142,7 @@ def _stop_in(config, folder, stage, monkeypatch):
             train_and_evaluate(config, folder)
 
 
+@pytest.mark.slow
 def test_an_interrupted_chain_goes_on_bit_for_bit(whole, tmp_path, monkeypatch):
     config, results, folder = whole
     _stop_in(config, tmp_path / 'again', 'round01', monkeypatch)
