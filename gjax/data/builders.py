@@ -334,7 +334,7 @@ def prepare(name: str, data_dir: str | None = None, *, manual_dir: str | None = 
 
     Args:
       name: one of `names()`; a set of several domains without one prepares them all.
-      data_dir: the TFDS directory; default TFDS_DATA_DIR, else ~/tfds.
+      data_dir: the TFDS directory; default TFDS_DATA_DIR, else ~/tensorflow_datasets.
       manual_dir: where published files are, or are put; default DATA_DIR/downloads/SET.
       mirror: a URL under which they lie by name; default GJAX_MIRROR, else where they are published.
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from gjax.data.dataset import DataError, Dataset, Split
 from gjax.data.folders import FolderRecords
+from gjax.data.sources import TfdsRecords
 
 WHOLE_BYTES = 256 * 2**20
 SAMPLED = 256  # examples of a larger set
@@ -119,13 +120,33 @@ def _(records: Split) -> str:
 @_digest.register
 def _(records: FolderRecords) -> str:
     paths = [os.path.join(records.root, file) for file in records.files]
+    return _hashed(list(records.files), records.labels, *_files(records.name, paths), records.image_size)
+
+
+@_digest.register
+def _(records: TfdsRecords) -> str:
+    paths = records.paths()
+    sizes, contents = _files(records.name, paths, whole_only=True)
+    if not paths or not contents:  # more than can be read whole: a sample of the examples
+        contents = _hashed(len(records), _digest(records.read(_sample(len(records)))))
+    return _hashed([os.path.basename(path) for path in paths], sizes, contents, records.image_size)
+
+
+def _files(name: str, paths, *, whole_only: bool = False) -> tuple[np.ndarray, bytes]:
+    """(sizes, digest of the contents) of files: of all or, of more than WHOLE_BYTES, of a sample; of none if `whole_only`.
+
+    Raises:
+      DataError: a file cannot be read.
+    """
     try:
         sizes = np.asarray([os.stat(path).st_size for path in paths], np.int64)
-        rows = range(len(paths)) if sizes.sum() <= WHOLE_BYTES else _sample(len(paths))
+        whole = sizes.sum() <= WHOLE_BYTES
+        if whole_only and not whole:
+            return sizes, b''
         contents = hashlib.blake2b(digest_size=16)
-        for row in rows:
+        for row in range(len(paths)) if whole else _sample(len(paths)):
             with open(paths[row], 'rb') as stream:
                 contents.update(hashlib.file_digest(stream, 'md5').digest())
     except OSError as error:
-        raise DataError(f'{records.name} has changed while it was read: {error}') from error
-    return _hashed(list(records.files), records.labels, sizes, contents.digest(), records.image_size)
+        raise DataError(f'{name} has changed while it was read: {error}') from error
+    return sizes, contents.digest()

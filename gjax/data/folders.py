@@ -17,10 +17,11 @@ from gjax.data.images import opened, to_rgb
 
 TENTH = 'a tenth of every class, by hash of the path'
 _ROLES = {
-    **dict.fromkeys(('train', 'training'), 'train'),
-    **dict.fromkeys(('test', 'testing'), 'test'),
+    **dict.fromkeys(('train', 'training', 'trains', 'trn', 'trainval'), 'train'),
+    **dict.fromkeys(('test', 'testing', 'tests', 'tst'), 'test'),
     **dict.fromkeys(('val', 'valid', 'validation', 'eval', 'evaluation', 'dev'), 'validation'),
 }
+_SHORT = {'tr': 'train', 'ts': 'test'}  # only beside one of the words that follow, as in imagesTr
 _FILLERS = ('images', 'image', 'imgs', 'img', 'pictures', 'photos', 'dataset', 'data', 'set', 'split', 'folder')
 _SPLITS = 'train with one of test, val, valid, validation, eval, dev, or with test and one of the others'
 
@@ -86,16 +87,23 @@ def _kind(entry: os.DirEntry) -> str:
 def split_role(name: str) -> tuple[str, str]:
     """('train', 'test' or 'validation', the other words) of a folder's name that means a split, or ('', '').
 
-    Case, separators and words such as 'images' and 'set' do not count: 'Train', 'train_images' and 'trainset' are
-    ('train', ''), 'ILSVRC2012_img_val' is ('validation', 'ilsvrc 2012').
+    Case, separators and words such as 'images' and 'set' do not count: 'Train', 'ImagesTr' and 'trainset' are
+    ('train', ''), 'ILSVRC2012_img_val' is ('validation', 'ilsvrc 2012'), 'trainA' is ('train', 'a'). What is for training
+    and validation, as 'trainval', is for training.
     """
     roles, rest = [], []
-    for word in re.findall(r'[^\W\d_]+|\d+', name.lower()):
+    apart = re.sub(r'(?<=[a-z])(?=[A-Z])', ' ', name)
+    words = re.findall(r'[^\W\d_]+|\d+', apart.lower())
+    if not set(words).isdisjoint(_FILLERS):
+        words = [_SHORT.get(word, word) for word in words]
+    for word in words:
         stem = next((word.removesuffix(f) for f in _FILLERS if word.endswith(f) and word.removesuffix(f) in _ROLES), word)
         if stem in _ROLES:
             roles.append(_ROLES[stem])
         elif word not in _FILLERS:
             rest.append(word)
+    if set(roles) == {'train', 'validation'}:
+        roles = ['train']
     return (roles[0], ' '.join(rest)) if len(roles) == 1 else ('', '')
 
 

@@ -52,6 +52,11 @@ def npz(path: str, key: str = 'data.name') -> Dataset:
             shape, count = arrays.pop(f'{split}_labels').shape, arrays[f'{split}_images'].shape[:1]
             if shape != count:
                 raise DataError(f'{name} {split} labels have shape {shape}; allowed: {count}, one per image')
+    none = [split for split in splits if f'{split}_labels' in arrays and _are_none(arrays[f'{split}_labels'])]
+    if none:
+        raise DataError(
+            f'{name} {none[0]} labels are all -1, those of other splits not; allowed: labels in all splits or in none'
+        )
     made = {s: check_split(f'{name} {s}', arrays[f'{s}_images'], arrays.get(f'{s}_labels')) for s in splits}
     ignore = arrays.get('ignore', np.asarray(IGNORE))
     if ignore.shape or ignore.dtype.kind not in 'iu':
@@ -159,6 +164,12 @@ class TfdsRecords:
 
     def known_labels(self) -> None:
         return None
+
+    def paths(self) -> list[str]:
+        """The files that hold the split; empty where its metadata names none."""
+        with self._reading():
+            info = _tfds_builder(self.name, self.directory).info.splits.get(self.split)
+            return sorted(map(str, info.filepaths)) if info is not None else []
 
     @contextlib.contextmanager
     def _reading(self):

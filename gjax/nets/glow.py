@@ -8,6 +8,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from gjax.checks import positive
 from gjax.nets.bijectors import (
     ActNorm,
     AffineCoupling,
@@ -94,6 +95,8 @@ class Glow(nn.Module):
 
     def __post_init__(self):
         check_sides(self.image_shape, self.levels if self.levels else -1)
+        for name in ('depth', 'hidden'):
+            positive(name, getattr(self, name), zero=False)
         super().__post_init__()
 
     @nn.compact

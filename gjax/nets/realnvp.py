@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from gjax.checks import positive
 from gjax.nets.bijectors import (
     ActNorm,
     AffineCoupling,
@@ -115,6 +116,7 @@ class RealNVP(nn.Module):
 
     def __post_init__(self):
         check_sides(self.image_shape, self.levels - 1)
+        positive('hidden', self.hidden, zero=False)
         if tuple(self.image_shape[:2]) == (1, 1):
             size = self.image_shape[2]
             raise ValueError(f'images are 1 x 1 pixels; allowed: at least 2 pixels, or image_shape ({size},) for vectors')

@@ -406,7 +406,11 @@ def read(file: Path) -> ml_collections.ConfigDict:
 
 def _registering(reason: str) -> str:
     """What to do about a name that may be registered by a config file."""
-    return '; if a config file registers it, name that by --config' if reason.startswith('method.name is') else ''
+    return (
+        '; if a config file registers it, name that by --config'
+        if reason.startswith(('method.name is', 'net.name is'))
+        else ''
+    )
 
 
 def flatten(mapping: dict, prefix: str = '') -> dict:

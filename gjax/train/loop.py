@@ -121,7 +121,6 @@ def _one_stage(chain: Chain, name: str, workdir: Path, signals, profile=(), *, a
         run.prepare()
     with contextlib.ExitStack() as stack:
         stack.enter_context(open_workdir(config, workdir))
-        record_data(run.fingerprints(), workdir)
         checkpoints = stack.enter_context(Checkpointer(workdir / 'checkpoints'))
         if not processes.several():
             stack.enter_context(signals)
@@ -171,6 +170,7 @@ def _train_and_evaluate(run: Run, chain: Chain, config, workdir: Path, checkpoin
     main, started = processes.is_main(), time.monotonic()
     run.check = lambda: None  # stages may share a run
     restored = checkpoints.restore_latest(run.template)
+    record_data(run.fingerprints(), workdir)  # now, for the state may not fit other data, accepted or not
     if restored is not None:
         state, step = restored
     else:

@@ -1,5 +1,6 @@
 """A fingerprint changes with everything that a run sees of its data, and with nothing else."""
 
+import bz2
 import importlib.metadata
 import shutil
 
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 from gjax import data
+from gjax.data import builders
 from gjax.data import fingerprint as fingerprints
 from gjax.data.fingerprint import difference, fingerprint
 
@@ -100,3 +102,22 @@ def test_embedded_sets_name_the_versions_that_they_depend_on(monkeypatch):
     now = found['versions']['scikit-learn']
     assert difference(old, found) == f'test has 360 examples; it had 3 (made with scikit-learn 0.1 then, {now} now)'
     assert difference({**found, 'versions': {}}, found) == ''
+
+
+@pytest.mark.parametrize('whole', [True, False], ids=['whole', 'sampled'])
+def test_prepared_sets(tmp_path, monkeypatch, whole):
+    def now(value):
+        folder = tmp_path / str(value)
+        folder.mkdir()
+        for name, pixels in (('usps.bz2', [0.5, 0.25, value]), ('usps.t.bz2', [0.5])):
+            lines = [f'{i + 1} ' + ' '.join(f'{k + 1}:{pixel}' for k in range(256)) for i, pixel in enumerate(pixels)]
+            (folder / name).write_bytes(bz2.compress('\n'.join(lines).encode()))
+        builders.prepare('usps', str(folder), manual_dir=str(folder))
+        return fingerprint(data.find('usps', str(folder)))
+
+    monkeypatch.setattr(builders.Usps, 'FILES', tuple(builders.File(file.name) for file in builders.Usps.FILES))
+    if not whole:
+        monkeypatch.setattr(fingerprints, 'WHOLE_BYTES', 0)
+    first = now(0.0)
+    assert difference(first, fingerprint(data.find('usps', str(tmp_path / '0.0')))) == ''
+    assert difference(first, now(0.75)) == 'examples of train have other contents or another order than they had'

@@ -76,6 +76,8 @@ def test_split_folders_are_splits_by_any_of_their_names(tmp_path, train, test, v
         ('train', 'val', 'dev'),
         ('train', 'test', 'other'),
         ('test',),
+        ('trainA/cat', 'trainB/cat', 'testA/cat', 'testB/cat'),
+        ('train_a/cat', 'test_b/cat'),
     ],
 )
 def test_folders_that_look_like_splits_are_never_pooled(tmp_path, folders):
@@ -104,6 +106,11 @@ def test_roles_of_folder_names():
     assert split_role('Train') == ('train', '')
     assert split_role('testimages') == ('test', '')
     assert split_role('amazon-val') == ('validation', 'amazon')
+    for name in ('trainval', 'train_val', 'train+val', 'ImagesTrain', 'imagesTr', 'trn'):
+        assert split_role(name) == ('train', '')
+    assert split_role('imagesTs') == split_role('tests') == ('test', '')
+    assert split_role('trainA') == ('train', 'a')
+    assert split_role('tr') == split_role('ts') == ('', '')  # words of other languages
     assert split_role('photo') == split_role('train_test') == split_role('contest') == ('', '')
 
 

@@ -77,6 +77,8 @@ def test_the_density_and_samples_of_a_flow_of_vectors():
         (lambda: Glow((1,)), r'image_shape is \(1,\); allowed for a coupling flow: at least 2 coordinates'),
         (lambda: RealNVP((4, 4)), r'image_shape is \(4, 4\); allowed: \(height, width, channels\), or \(D,\) for vectors'),
         (lambda: RealNVP((4, 0, 1)), r'image_shape is \(4, 0, 1\); allowed: \(height, width, channels\)'),
+        (lambda: Glow((2,), depth=0), 'depth is 0; allowed: > 0'),
+        (lambda: RealNVP((2,), hidden=0), 'hidden is 0; allowed: > 0'),
         (lambda: RealNVP((4, 4, 1), levels=0), r'net.levels is 0; allowed: at least 1'),
         (lambda: Glow((4, 4, 1), levels=0), r'net.levels is 0; allowed: at least 1'),
         (

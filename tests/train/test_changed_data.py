@@ -12,6 +12,7 @@ from gjax.methods.core.state import new_state
 from gjax.train import config as configs
 from gjax.train.errors import RunError
 from gjax.train.loop import evaluate_run, train_and_evaluate
+from gjax.train.store.checkpoint import Checkpointer
 from tests.toy import write_toy
 from tests.train.test_stages import Adding
 
@@ -115,5 +116,12 @@ def test_a_stage_does_not_begin_from_a_parent_of_other_data(tmp_path, monkeypatc
             stage('two')
         with pytest.warns(UserWarning, match='run/one began with other data'):
             assert stage('two', accept_changed_data=True)['step'] == 2
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(Checkpointer, 'restore_latest', lambda *_: pytest.fail('it does not fit'))
+            before = (tmp_path / 'run/one/data.json').read_bytes()
+            (tmp_path / 'run/one/results.json').unlink()
+            with pytest.warns(UserWarning, match='began with'), pytest.raises(pytest.fail.Exception):
+                stage('one', accept_changed_data=True)
+            assert (tmp_path / 'run/one/data.json').read_bytes() == before  # nothing has been accepted
     finally:
         methods._registered.pop('seeing')

@@ -138,13 +138,19 @@ def _read_commit(folder: Path) -> str | None:
     another user's, whose hooks it would run).
     """
     try:
+        if folder.is_file():  # of a worktree
+            folder = Path(folder.read_text().strip().removeprefix('gitdir: '))
         head = (folder / 'HEAD').read_text().strip()
         if head.startswith('ref: '):
+            shared = folder / 'commondir'
+            shared = folder / shared.read_text().strip() if shared.is_file() else folder
             name = head.removeprefix('ref: ')
-            loose, packed = folder / name, folder / 'packed-refs'
-            lines = [loose.read_text()] if loose.is_file() else [x for x in packed.read_text().splitlines() if name in x]
-            head = lines[0].split()[0]
-    except (OSError, ValueError, IndexError):
+            if (shared / name).is_file():
+                head = (shared / name).read_text().strip()
+            else:
+                lines = [line.split() for line in (shared / 'packed-refs').read_text().splitlines()]
+                head = next(line[0] for line in lines if line[1:] == [name])
+    except (OSError, ValueError, StopIteration):
         return None
     return f'{head[:12]}-unchecked' if head.isalnum() else None
 

@@ -101,3 +101,9 @@ def test_the_commit_of_a_checkout_that_git_will_not_look_at(tmp_path, monkeypatc
 
     monkeypatch.setattr(records.subprocess, 'run', refuses)
     assert records._commit() == f'{commit}-unchecked'
+    monkeypatch.undo()
+    git('worktree', 'add', '-q', tmp_path / 'tree')
+    (tmp_path / 'tree/gjax').mkdir()
+    monkeypatch.setattr(records.gjax, '__file__', str(tmp_path / 'tree/gjax/__init__.py'))
+    monkeypatch.setattr(records.subprocess, 'run', refuses)
+    assert records._commit() == f'{commit}-unchecked'
