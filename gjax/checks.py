@@ -117,7 +117,7 @@ def check_key(name: str, rng) -> None:
     dtype = getattr(rng, 'dtype', None)
     if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and rng.shape == ():
         return
-    if dtype == np.uint32 and rng.ndim == 1:
+    if dtype == np.uint32 and rng.shape in ((2,), (4,)):  # the words of JAX's generators
         return
     found = repr(rng) if dtype is None else f'{dtype}{list(rng.shape)}'
     raise ValueError(f'{name} is {found:.60}; allowed: one key, such as jax.random.key(0)')

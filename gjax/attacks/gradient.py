@@ -128,6 +128,8 @@ def pgd(
     """
     check_norm('norm', norm)
     check_key('rng', rng)
+    if not all(isinstance(count, int | np.integer) for count in (steps, restarts)):
+        raise ValueError(f'steps is {steps!r}, restarts {restarts!r}; allowed: integers')
     if steps < 0 or restarts < 1:
         raise ValueError(f'steps is {steps}, restarts {restarts}; allowed: >= 0, >= 1')
     if carry is not None and restarts != 1:

@@ -162,7 +162,7 @@ def _plain(key: str, value):
     if not isinstance(value, str) or not value:
         return value
     prefix = next((prefix for prefix in _PATHS if value.startswith(prefix) and value != prefix), '')
-    return prefix + _absolute(value.removeprefix(prefix)) if prefix or key == 'net.weights' else value
+    return prefix + _absolute(value.removeprefix(prefix)) if prefix or key in ('net.weights', 'data.dir') else value
 
 
 def _parse(key: str, text, old):

@@ -167,6 +167,8 @@ def test_attacks_run_under_jit():
         ({'eps': np.float32(-0.5)}, 'is -0.5; allowed: >= 0'),
         ({'step_size': np.asarray([0.1, 0.1, 0.1, 0.1, 0.1, np.nan])}, 'nan.*allowed: >= 0'),
         ({'steps': -1}, 'steps is -1'),
+        ({'steps': 1.5}, 'steps is 1.5, restarts 1; allowed: integers'),
+        ({'rng': np.ones(3, np.uint32)}, r'rng is uint32\[3\]; allowed: one key'),
         ({'restarts': 0}, 'restarts 0'),
         ({'eps': jnp.zeros(3)}, r'the shape of eps is \(3,\); allowed: \(\) or \(6,\)'),
         ({'carry': 0, 'restarts': 2}, 'restarts is 2 with a carry'),

@@ -156,6 +156,7 @@ def test_paths_mean_the_same_from_every_folder(tmp_path, monkeypatch):
     sets = {'data.name': 'npz:a/../b.npz', 'data.target': 'folder:~/set', 'data.unseen': "('folder:c', 'digits')"}
     config = configs.load('generate_to_adapt/digits.py:dann', sets)
     assert config.data.name == f'npz:{tmp_path}/b.npz'
+    assert configs.load('iaat/digits.py', {'data.dir': 'sets'}).data.dir == f'{tmp_path}/sets'
     assert config.data.target == 'folder:/home/somebody/set'
     assert config.data.unseen == (f'folder:{tmp_path}/c', 'digits')
     assert configs.load(
