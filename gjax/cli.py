@@ -365,6 +365,7 @@ def main(argv: list[str] | None = None) -> int:
     import jax
 
     from gjax.data.dataset import DataError
+    from gjax.data.entries import shown
     from gjax.train.errors import Interrupted, RunError
 
     try:
@@ -392,8 +393,7 @@ def main(argv: list[str] | None = None) -> int:
         elif lost:
             reason = f'another process of this run failed or is gone; the same command resumes ({reason[:200]})'
         # Names from files and arguments may hold anything; a terminal obeys control characters.
-        reason = ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in reason)
-        print(f'gjax: error: {reason}', file=sys.stderr, flush=True)
+        print(f'gjax: error: {shown(reason)}', file=sys.stderr, flush=True)
         return _failed()
     except Exception:
         return _crashed()

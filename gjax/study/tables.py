@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gjax.data.entries import shown
 from gjax.study.claims import Claim, Column, Study
 from gjax.train.errors import RunError
 from gjax.train.store import files
@@ -20,7 +21,7 @@ PAPER_COLUMNS = ('paper', 'claim', 'ours', "paper's", 'claims held', 'minutes', 
 
 def printable(text: str, limit: int = 80) -> str:
     """Text on one line: control and other invisible characters as escapes, what exceeds the limit cut from the middle."""
-    text = ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in text)
+    text = shown(text)
     return text if len(text) <= limit else f'{text[: limit // 2]}…{text[1 - limit + limit // 2 :]}'
 
 
