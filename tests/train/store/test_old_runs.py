@@ -41,9 +41,18 @@ def _results(directory, name='results.json') -> dict:
     return json.loads((directory / name).read_text())
 
 
+# Which embeddings count is drawn now; in the old runs it was every k-th of the larger domain.
+DRAWN = ('domain_accuracy', 'proxy_a_distance')
+
+
+def _measured(results: dict) -> dict:
+    return {name: value for name, value in results['metrics'].items() if name not in DRAWN}
+
+
 def _assert_as_before(found: dict, before: dict) -> None:
     """The old results, to 1e-4: another processor rounds differently. Only protocols may be told beside them."""
-    assert found['metrics'] == pytest.approx(before['metrics'], rel=1e-4, abs=1e-4)
+    assert found['metrics'].keys() == before['metrics'].keys()
+    assert _measured(found) == pytest.approx(_measured(before), rel=1e-4, abs=1e-4)
     new = {key: value for key, value in found.items() if key not in ('metrics', 'protocol', 'protocols')}
     assert new == {key: value for key, value in before.items() if key not in ('metrics', 'protocol', 'protocols')}
 
