@@ -133,7 +133,10 @@ def _(records: TfdsRecords) -> str:
 
 
 def _files(name: str, paths, *, whole_only: bool = False) -> tuple[np.ndarray, bytes]:
-    """(sizes, digest of the contents) of files: of all or, of more than WHOLE_BYTES, of a sample; of none if `whole_only`.
+    """The sizes of files, and a digest of their contents.
+
+    Files that have more than WHOLE_BYTES together are not all read: a sample of them is or, if `whole_only`, none, and the
+    digest is then empty.
 
     Raises:
       DataError: a file cannot be read.

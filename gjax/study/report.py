@@ -29,14 +29,14 @@ class Column(NamedTuple):
 
     metric: str
     protocol: str  # '' where runs state none
-    mark: str = ''  # 'a', 'b', ... where the metric has several columns
+    mark: str = ''  # '1', '2', ... where the metric has several columns
 
     @property
     def title(self) -> str:
         return f'{self.metric} [{self.mark}]' if self.mark else self.metric
 
     def values(self, runs: list[Entry]) -> list[float]:
-        """Of the runs that measured it so."""
+        """The metric's values of those runs that measured it by this protocol."""
         return [r.metrics[self.metric] for r in runs if self._has(r)]
 
     def _has(self, run: Entry) -> bool:

@@ -138,8 +138,8 @@ def _read_commit(folder: Path) -> str | None:
     another user's, whose hooks it would run).
     """
     try:
-        if folder.is_file():  # of a worktree
-            folder = Path(folder.read_text().strip().removeprefix('gitdir: '))
+        if folder.is_file():  # of a worktree or a submodule, whose path is relative
+            folder = folder.parent / folder.read_text().strip().removeprefix('gitdir: ')
         head = (folder / 'HEAD').read_text().strip()
         if head.startswith('ref: '):
             shared = folder / 'commondir'
