@@ -142,7 +142,7 @@ class Study:
     name: str  # the folder in experiments/
     title: str  # how the root README's table calls the paper
     headline: str  # the name of the claim that stands for the paper there
-    variants: Mapping[str, list[Variant]]  # by scale: 'mini', 'paper'
+    variants: Mapping[str, list[Variant]]  # by scale: 'mini', 'small', 'paper'
     claims: list[Claim]
     # The question that a table answers, its heading -> {metric: Column}, at most five of one kind. A table shows the rows
     # and the columns of which something was measured.

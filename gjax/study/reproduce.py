@@ -133,7 +133,7 @@ def reproduce(
 
     Args:
       name: a method's name with a folder in experiments/.
-      scale: 'mini' or 'paper'.
+      scale: 'mini', 'small' or 'paper', as the study has them.
       seeds: ints; None for the study's own, `Study.seeds`.
       workdir: default runs/NAME-SCALE.
       overrides: dotted config keys for all runs.

@@ -93,7 +93,7 @@ def study_tables(study: Study, scale: str, summary: Mapping) -> str:
 
     Args:
       study: what declares the tables.
-      scale: 'mini' or 'paper'.
+      scale: 'mini', 'small' or 'paper', as the study has them.
       summary: the content of study.json.
     """
     names = study.rows or [variant.name for variant in study.variants[scale]]

@@ -69,7 +69,7 @@ def test_unknown_study_and_scale():
         studies.load_study('iat')
     with pytest.raises(RunError, match=r'README\.md has no section <!-- iaat paper -->'):
         studies.reproduce('iaat', scale='paper', update_readme=True)
-    with pytest.raises(RunError, match="--scale is 'big'; allowed: mini, paper"):
+    with pytest.raises(RunError, match="--scale is 'big'; allowed: mini, small, paper"):
         studies.reproduce('iaat', scale='big')
 
 
