@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -29,6 +30,7 @@ SETTINGS = {
     'evaluation.curve': '(0.1,)',
     'evaluation.curve_steps': 1,
 }
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}  # with which a run that they stop ends
 
 
 _LAUNCHER = """

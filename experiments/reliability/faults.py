@@ -18,7 +18,7 @@ import time
 import warnings
 from pathlib import Path
 
-from experiments.reliability.bench import Bench, Outcome, half_written, last_line, one_line, size_of
+from experiments.reliability.bench import CODES, Bench, Outcome, half_written, last_line, one_line, size_of
 
 
 def kill_at_random_moments(bench: Bench, kills: int = 20) -> Outcome:
@@ -66,10 +66,9 @@ STREAMED = ('--config.data.streaming=true', '--config.data.workers=1')
 
 
 def signals(bench: Bench, times: int = 2) -> Outcome:
-    """SIGTERM and SIGINT at random moments of training, to the run or (Ctrl-C, scancel) to its data workers too."""
+    """SIGINT, SIGTERM and SIGHUP at random moments of training, to the run or (Ctrl-C, scancel) to its data workers too."""
     failures = []
-    codes = {signal.SIGTERM: 143, signal.SIGINT: 130}
-    for number, extra in itertools.product(codes, ((), STREAMED)):
+    for number, extra in itertools.product(CODES, ((), STREAMED)):
         for i in range(times):
             workdir = bench.root / f'{number.name}{len(extra)}{i}'
             process = bench.start(workdir, *extra, start_new_session=True)
@@ -80,12 +79,12 @@ def signals(bench: Bench, times: int = 2) -> Outcome:
             else:
                 process.send_signal(number)
             _, stderr = process.communicate(timeout=120)
-            if process.returncode != codes[number] or 'saved; the same command resumes' not in stderr:
+            if process.returncode != CODES[number] or 'saved; the same command resumes' not in stderr:
                 failures.append(f'{number.name}: exit code {process.returncode}: {last_line(stderr)}')
             elif failure := bench.judge(workdir, *extra):
                 failures.append(f'{number.name}: {failure}')
-    notes = 'to the run, or to its data workers too; saved after the calls under way, exit codes 143 and 130'
-    return Outcome('SIGTERM, SIGINT', 4 * times, tuple(failures), notes)
+    notes = 'to the run, or to its data workers too; saved after the calls under way, exit codes 130, 143 and 129'
+    return Outcome('SIGINT, SIGTERM, SIGHUP', 6 * times, tuple(failures), notes)
 
 
 DAMAGES = {

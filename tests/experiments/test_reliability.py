@@ -18,7 +18,7 @@ def bench(tmp_path_factory):
 @pytest.mark.parametrize(
     ('fault', 'options', 'tried'),
     [
-        pytest.param(faults.signals, {'times': 1}, 4, marks=pytest.mark.slow),
+        pytest.param(faults.signals, {'times': 1}, 6, marks=pytest.mark.slow),
         (terminal.signals_at_any_time, {'times': 6}, 6),
         (terminal.streams, {}, 6),
         (faults.damaged_checkpoints, {}, 40),
