@@ -60,8 +60,8 @@ def kill_every_method(root: Path, kills: int = 100, seed: int = 0, cases: tuple[
         done, saving = done + killed, saving + half
         failures += [f'{case}: {failure}'] if failure else []
     notes = (
-        f'runs of {min(kills, len(cases))} tiny configs that have every method, {saving} times with a half-written checkpoint; '
-        'resumed each time; in the end results, log and state are bit-identical'
+        f'runs of {min(kills, len(cases))} tiny configs that have every method, {saving} times with a half-written '
+        'checkpoint; resumed each time; in the end results, log and state are bit-identical'
     )
     return Outcome('kill -9 at random moments, during saves too', done, tuple(failures[:done]), notes)
 
