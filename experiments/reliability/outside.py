@@ -101,7 +101,8 @@ def extractor_weights(bench: Bench) -> Outcome:
     """The weights of an extractor exchanged or damaged where they are kept: another protocol's name, or a refusal."""
     root, cache = bench.root / 'extractor', bench.root / 'extractor' / 'cache'
     root.mkdir()
-    shorter = bench.settings | {'train.total_epochs': 1, 'train.eval_every_epochs': 1}
+    shorter = {key: value for key, value in bench.settings.items() if not key.startswith('method.')}
+    shorter |= {'train.total_epochs': 1, 'train.eval_every_epochs': 1}
     (root / 'extractor.py').write_text(_EXTRACTOR.format(settings=shorter))
     keep = {'JAX_COMPILATION_CACHE_DIR': bench.environment['JAX_COMPILATION_CACHE_DIR']}
 
@@ -252,6 +253,8 @@ def irregular_files(bench: Bench) -> Outcome:
     for kind in kinds:
         own = root / kind
         for name in ('image', 'data', 'weights', 'ticket', 'workdir', 'out'):
+            if (kind, name) == ('folder', 'workdir'):
+                continue
             path, workdir = own / name, own / f'{name}_run'
             if name == 'image':
                 path = own / name / 'train' / 'a' / '9.png'
@@ -259,8 +262,6 @@ def irregular_files(bench: Bench) -> Outcome:
                     (own / name / split / label).mkdir(parents=True, exist_ok=True)
                     Image.new('L', (8, 8), number).save(own / name / split / label / f'{number}.png')
             special(path, kind)
-            if name == 'workdir' and kind == 'folder':
-                (path / 'run.json').mkdir()
             before = _what_is_in(own)
             train = ['train', '--config=iaat/digits.py:iaat', *flags]
             words = {
