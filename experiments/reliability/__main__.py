@@ -1,6 +1,6 @@
-"""Does every fault of `faults.py` and `terminal.py` to real runs and prints the table of README.md.
+"""Does every fault of `kills.py`, `faults.py`, `outside.py` and `terminal.py` to real runs and prints the table of README.md.
 
-python -m experiments.reliability --update_readme        a quarter of an hour on two CPU cores
+python -m experiments.reliability --update_readme        forty minutes on two CPU cores
 """
 
 import argparse
@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from experiments.reliability import faults, terminal
+from experiments.reliability import faults, outside, terminal
 from experiments.reliability.bench import Bench, Outcome
 from experiments.reliability.kills import kill_every_method
 
@@ -21,6 +21,10 @@ def outcomes(bench: Bench, kills: int):
     yield terminal.signals_at_any_time(bench)
     yield terminal.streams(bench)
     yield faults.damaged_checkpoints(bench)
+    yield outside.compiled_programs(bench)
+    yield outside.extractor_weights(bench)
+    yield outside.irregular_files(bench)
+    yield outside.downloads(bench)
     if faults.can_mount():
         yield faults.full_disks(bench)
         yield faults.full_disk_of_two(bench)

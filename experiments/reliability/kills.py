@@ -59,10 +59,10 @@ def kill_every_method(root: Path, kills: int = 100, seed: int = 0, cases: tuple[
         killed, half, failure = kill_at_random_moments(bench, own, first=number)
         done, saving = done + killed, saving + half
         failures += [f'{case}: {failure}'] if failure else []
-    notes = (
-        f'runs of {min(kills, len(cases))} tiny configs that have every method, {saving} times with a half-written '
-        'checkpoint; resumed each time; in the end results, log and state are bit-identical'
+    runs = f'runs of {min(kills, len(cases))} tiny configs' + (
+        ', of every method' if set(every_case()) <= set(cases[:kills]) else ''
     )
+    notes = f'{runs}; {saving} times with a half-written checkpoint; resumed each time: results, log and state bit-identical'
     return Outcome('kill -9 at random moments, during saves too', done, tuple(failures[:done]), notes)
 
 
