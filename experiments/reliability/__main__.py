@@ -1,4 +1,4 @@
-"""Does every fault of `kills.py`, `faults.py`, `outside.py` and `terminal.py` to real runs and prints the table of README.md.
+"""Does every fault of this folder to real runs and prints the table of README.md.
 
 python -m experiments.reliability --update_readme        forty minutes on two CPU cores
 """
