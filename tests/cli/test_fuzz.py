@@ -157,7 +157,9 @@ _values = st.one_of(
             '--x',
         ]
     ),
-    st.sampled_from([form.format(kind) for kind in SPECIAL for form in ('npz:{}', 'folder:{}', 'folder:{}s', '{}')]),
+    st.sampled_from(
+        [form.format(path) for path in (*SPECIAL, '/dev/zero') for form in ('npz:{}', 'folder:{}', 'folder:{}s', '{}')]
+    ),
     st.sampled_from(
         ['npz:../precious.txt', 'npz:\0', 'folder:.', 'folder:..', 'npz:', 'cifar10', 'a/b', 'adam', 'iaat', 'wide_resnet']
     ),
