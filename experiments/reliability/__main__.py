@@ -1,6 +1,6 @@
-"""Does every fault of `faults.py` and `terminal.py` to real runs and prints the table of README.md.
+"""Does every fault of this folder to real runs and prints the table of README.md.
 
-python -m experiments.reliability --update_readme        a quarter of an hour on two CPU cores
+python -m experiments.reliability --update_readme        forty minutes on two CPU cores
 """
 
 import argparse
@@ -9,18 +9,22 @@ import sys
 import tempfile
 from pathlib import Path
 
-from experiments.reliability import faults, terminal
+from experiments.reliability import faults, outside, terminal
 from experiments.reliability.bench import Bench, Outcome
+from experiments.reliability.kills import kill_every_method
 
 
 def outcomes(bench: Bench, kills: int):
     """Every fault, one after the other; those that need the right to mount only where there is one."""
-    longer = Bench(bench.root / 'long', int(bench.rng.integers(2**31)), {'train.total_epochs': 40})
-    yield faults.kill_at_random_moments(longer, kills)
+    yield kill_every_method(bench.root / 'kills', kills, int(bench.rng.integers(2**31)))
     yield faults.signals(bench)
     yield terminal.signals_at_any_time(bench)
     yield terminal.streams(bench)
     yield faults.damaged_checkpoints(bench)
+    yield outside.compiled_programs(bench)
+    yield outside.extractor_weights(bench)
+    yield outside.irregular_files(bench)
+    yield outside.downloads(bench)
     if faults.can_mount():
         yield faults.full_disks(bench)
         yield faults.full_disk_of_two(bench)
@@ -42,7 +46,7 @@ def table(results: list[Outcome]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser('python -m experiments.reliability', description=__doc__.splitlines()[0])
-    parser.add_argument('--kills', type=int, default=20, help='how often the run is killed')
+    parser.add_argument('--kills', type=int, default=100, help='how often runs are killed, of all methods in turn')
     parser.add_argument('--seed', type=int, default=0, help='of the random moments')
     parser.add_argument('--workdir', help='where the runs go; default a temporary folder')
     parser.add_argument('--update_readme', action='store_true', help="write the table into the checkout's README.md")

@@ -1,7 +1,9 @@
 """A run that nothing disturbs, the same command for others, and what must hold of them after a fault."""
 
 import dataclasses
+import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -29,6 +31,7 @@ SETTINGS = {
     'evaluation.curve': '(0.1,)',
     'evaluation.curve_steps': 1,
 }
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}  # with which a run that they stop ends
 
 
 _LAUNCHER = """
@@ -70,21 +73,35 @@ class Outcome:
 
 
 class Bench:
-    """A folder of runs of one config, the undisturbed one among them, and the random moments of the faults."""
+    """A folder of runs of one config, the undisturbed one among them, and the random moments of the faults.
 
-    def __init__(self, root: Path, seed: int = 0, settings: dict | None = None):
-        self.root, self.rng = Path(root), np.random.default_rng(seed)
-        self.settings = SETTINGS | (settings or {})
+    settings: overrides of the config, beside those of `base`, by default SETTINGS.
+    environment: variables of the processes, beside this one's.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        seed: int = 0,
+        settings: dict | None = None,
+        *,
+        config: str = CONFIG,
+        base: dict | None = None,
+        environment: dict | None = None,
+    ):
+        self.root, self.rng, self.config = Path(root), np.random.default_rng(seed), config
+        self.settings = (SETTINGS if base is None else base) | (settings or {})
         self.root.mkdir(parents=True, exist_ok=True)
         # One device, as the run that it is compared with; what is compiled once is compiled for all.
         self.environment = {'JAX_NUM_CPU_DEVICES': '1', 'GJAX_PROGRESS': '0'}
         self.environment |= {'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.1'}
         self.environment = {'JAX_COMPILATION_CACHE_DIR': str(self.root / 'jax_cache')} | os.environ | self.environment
+        self.environment |= environment or {}
         self.whole = self.undisturbed()
 
     def command(self, workdir: Path, *extra: str) -> list[str]:
         flags = [f'--config.{key}={value}' for key, value in self.settings.items()]
-        return [sys.executable, '-m', 'gjax', 'train', f'--config={CONFIG}', f'--workdir={workdir}', *flags, *extra]
+        return [sys.executable, '-m', 'gjax', 'train', f'--config={self.config}', f'--workdir={workdir}', *flags, *extra]
 
     def start(self, workdir: Path, *extra: str, shown: bool = False, closed=(), **options) -> subprocess.Popen:
         """The command as a process; shown: with its progress bar; closed: without these descriptors. options: of Popen, in
@@ -140,6 +157,8 @@ class Bench:
             file = workdir / name
             if not file.is_file() or file.read_bytes() != (whole / name).read_bytes():
                 return f'{name} is not that of the undisturbed run'
+        if _digest_of_checkpoint(workdir) != _digest_of_checkpoint(whole):
+            return 'the last state is not that of the undisturbed run'
         return ''
 
     def judge(self, workdir: Path, *extra: str) -> str:
@@ -181,6 +200,15 @@ def one_line(done) -> str:
     if done.returncode == 1 and len(lines) == 1 and lines[0].startswith('gjax: error: '):
         return ''
     return f'exit code {done.returncode} and {len(lines)} lines: {last_line(done.stderr)}'
+
+
+def _digest_of_checkpoint(workdir: Path) -> tuple[int, str]:
+    """The step of the newest checkpoint and the digest of its state; (-1, '') if there is none."""
+    steps = [int(path.name) for path in (workdir / 'checkpoints').glob('[0-9]*') if path.name.isdigit()]
+    if not steps:
+        return -1, ''
+    metadata = workdir / 'checkpoints' / str(max(steps)) / 'meta' / 'metadata'
+    return max(steps), json.loads(metadata.read_text())['sha256']
 
 
 def half_written(workdir: Path) -> bool:

@@ -10,7 +10,6 @@ import itertools
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -18,58 +17,15 @@ import time
 import warnings
 from pathlib import Path
 
-from experiments.reliability.bench import Bench, Outcome, half_written, last_line, one_line, size_of
-
-
-def kill_at_random_moments(bench: Bench, kills: int = 20) -> Outcome:
-    """kill -9 again and again in one run: a quarter while it starts, a quarter while it trains, half while it saves.
-
-    After each, a copy is resumed to its end and compared; the run itself goes on to the next kill. A run that is done
-    before it can be killed is compared, and another begun.
-    """
-    number, done, saving, failures = 0, 0, 0, []
-    while done < kills and number < kills:
-        workdir = bench.root / f'killed{number}'
-        process, moment = bench.start(workdir), done % 4
-        if moment == 0:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(bench.rng.uniform(0.5, 4.0))
-        elif bench.until_it_trains(process, workdir):
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(bench.rng.uniform(0.0, 0.3))
-            if moment > 1:
-                bench.until(process, lambda w=workdir: half_written(w))
-        process.kill()
-        _, stderr = process.communicate()
-        if process.returncode == 0:
-            failures += [failure] if (failure := bench.differs(workdir)) else []
-            number += 1
-            continue
-        done += 1
-        saving += half_written(workdir)
-        if process.returncode != -signal.SIGKILL:
-            failures.append(f'kill {done}: it ended by itself with {process.returncode}: {last_line(stderr)}')
-            continue
-        copy = bench.root / 'resumed'
-        shutil.rmtree(copy, ignore_errors=True)
-        if workdir.exists():
-            shutil.copytree(workdir, copy)
-        if failure := bench.judge(copy):
-            failures.append(f'kill {done}: {failure}')
-    if failure := bench.judge(bench.root / f'killed{number}'):
-        failures.append(f'after all kills: {failure}')
-    notes = f'one run, {saving} times with a half-written checkpoint; resumed after each, and after all: bit-identical'
-    return Outcome('kill -9 at random moments, during saves too', done, tuple(failures[:done]), notes)
-
+from experiments.reliability.bench import CODES, Bench, Outcome, last_line, one_line, size_of
 
 STREAMED = ('--config.data.streaming=true', '--config.data.workers=1')
 
 
 def signals(bench: Bench, times: int = 2) -> Outcome:
-    """SIGTERM and SIGINT at random moments of training, to the run or (Ctrl-C, scancel) to its data workers too."""
+    """SIGINT, SIGTERM and SIGHUP at random moments of training, to the run or (Ctrl-C, scancel) to its data workers too."""
     failures = []
-    codes = {signal.SIGTERM: 143, signal.SIGINT: 130}
-    for number, extra in itertools.product(codes, ((), STREAMED)):
+    for number, extra in itertools.product(CODES, ((), STREAMED)):
         for i in range(times):
             workdir = bench.root / f'{number.name}{len(extra)}{i}'
             process = bench.start(workdir, *extra, start_new_session=True)
@@ -80,12 +36,12 @@ def signals(bench: Bench, times: int = 2) -> Outcome:
             else:
                 process.send_signal(number)
             _, stderr = process.communicate(timeout=120)
-            if process.returncode != codes[number] or 'saved; the same command resumes' not in stderr:
+            if process.returncode != CODES[number] or 'saved; the same command resumes' not in stderr:
                 failures.append(f'{number.name}: exit code {process.returncode}: {last_line(stderr)}')
             elif failure := bench.judge(workdir, *extra):
                 failures.append(f'{number.name}: {failure}')
-    notes = 'to the run, or to its data workers too; saved after the calls under way, exit codes 143 and 130'
-    return Outcome('SIGTERM, SIGINT', 4 * times, tuple(failures), notes)
+    notes = 'to the run, or to its data workers too; saved after the calls under way, exit codes 130, 143 and 129'
+    return Outcome('SIGINT, SIGTERM, SIGHUP', 6 * times, tuple(failures), notes)
 
 
 DAMAGES = {

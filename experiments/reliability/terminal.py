@@ -5,10 +5,8 @@ import os
 import signal
 import subprocess
 
-from experiments.reliability.bench import Bench, Outcome, last_line
+from experiments.reliability.bench import CODES, Bench, Outcome, last_line
 from gjax.train.store.records import read_metrics
-
-CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
 
 def signals_at_any_time(bench: Bench, times: int = 21) -> Outcome:

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from gjax.data import prepared
 from gjax.data.convert import resize
 from gjax.data.dataset import IGNORE, DataError, Dataset, Split, check_dataset, check_split, image_fields
-from gjax.data.entries import is_hidden, listed, shown
+from gjax.data.entries import is_hidden, listed
 from gjax.data.folders import stack
 from gjax.data.images import opened, to_channels
 
@@ -128,7 +129,7 @@ class TfdsRecords:
 
     @functools.cached_property
     def _source(self):
-        return _open_records(_tfds_builder(self.name, self.directory), self.split)
+        return _open_records(prepared.builder(self.name, self.directory), self.split)
 
     def __getstate__(self):
         return {key: value for key, value in self.__dict__.items() if key != '_source'}
@@ -168,7 +169,7 @@ class TfdsRecords:
     def paths(self) -> list[str]:
         """The files that hold the split; empty where its metadata names none."""
         with self._reading():
-            info = _tfds_builder(self.name, self.directory).info.splits.get(self.split)
+            info = prepared.builder(self.name, self.directory).info.splits.get(self.split)
             return sorted(map(str, info.filepaths)) if info is not None else []
 
     @contextlib.contextmanager
@@ -188,22 +189,6 @@ class TfdsRecords:
             low, high, name = labels.min(), labels.max(), f'{self.name} {self.split}'
             raise DataError(f'{name} labels run from {low} to {high}; allowed: 0..{self.num_classes - 1}')
         return labels.astype(np.int32)
-
-
-def _tfds_builder(name: str, directory: str):
-    """The builder of a prepared set; DataError if something in its folder is no regular file, which would be waited for."""
-    import tensorflow_datasets
-
-    waiting = [os.path.join(directory, name.partition('/')[0])]
-    while waiting:
-        with contextlib.suppress(FileNotFoundError), os.scandir(waiting.pop()) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(entry.path)
-                elif not (entry.is_file() or entry.is_dir()) and os.path.exists(entry.path):
-                    raise DataError(f'{name} in {directory} holds {shown(entry.name)}, which is no regular file')
-    # A set prepared by any builder, registered or not, is found by its folder and metadata alone.
-    return tensorflow_datasets.builder(name, data_dir=directory, try_gcs=False)
 
 
 def _open_records(builder, split: str):
@@ -252,7 +237,7 @@ def tfds(name: str, data_dir: str | None, image_size: int = 0, key: str = 'data.
 
     directory = tfds_directory(data_dir)
     try:
-        builder = _tfds_builder(name, str(directory))
+        builder = prepared.builder(name, str(directory))
         # Not by the metadata's splits: they are empty under tfds.testing.mock_data.
         builder.as_data_source('train')
     except DataError:

@@ -17,6 +17,7 @@ import threading
 import jax
 import numpy as np
 
+from gjax import signals
 from gjax.data.dataset import DataError, Records
 from gjax.data.pool import HostDraw
 
@@ -74,7 +75,7 @@ class EvalBatches:
 
 def _start_worker(worker: int, workers: int) -> None:
     """A worker leaves signals to the run, never touches an accelerator, and ends when the run does, however it ends."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # terminals and clusters send them to all processes at once
+    for number in signals.STOPS:  # terminals and clusters send them to all processes at once
         signal.signal(number, signal.SIG_IGN)
     jax.config.update('jax_platforms', 'cpu')
     parent = multiprocessing.parent_process()

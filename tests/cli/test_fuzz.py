@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -14,22 +16,45 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
+from experiments.reliability.bench import CODES, launched
+from experiments.reliability.outside import special
 from gjax import signals
 from gjax.train import config as configs
 from gjax.train import loop
 from gjax.train.run import Measured, Run
 from tests.cli import runner
+from tests.cli.test_signals import until_it_watches
 
 QUICK = {'train.total_steps': 2, 'train.batch_size': 8, 'train.eval_batch_size': 8, 'net.widths': (2,), 'net.hidden': 2}
 QUICK |= {'evaluation.steps': 1, 'evaluation.restarts': 1, 'evaluation.curve': (0.1,), 'evaluation.curve_steps': 1}
 QUICK |= {'method.attack_steps': 1, 'train.checkpoint_every_steps': 1}
 KEYS = sorted(configs.flatten(configs.load('iaat/digits.py').to_dict()))
+SPECIAL = ('pipe', 'socket', 'folder')
 COMMON = {'deadline': None, 'derandomize': True, 'database': None}
 COMMON['suppress_health_check'] = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 
 
+@contextlib.contextmanager
+def _within(seconds: int):
+    """A context that ends by a failure when it takes so long; what waits for a pipe would wait for ever."""
+
+    def late(number, frame):
+        raise AssertionError(f'it takes more than {seconds} s')
+
+    old = signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, old)
+
+
 class Sandbox:
-    """A folder to stand in, with a file beside it that nothing may touch, a data set and a run."""
+    """A folder to stand in, with a file beside it that nothing may touch, a data set and a run.
+
+    Where one stands are pipes and the like, called as in SPECIAL, and folders of images, called so with an s, that have one.
+    """
 
     def __init__(self, root):
         self.root, self.work = root, root / 'inside' / 'work'
@@ -38,6 +63,9 @@ class Sandbox:
         (root / 'elsewhere').mkdir()
         images = np.random.default_rng(0).integers(0, 256, (24, 8, 8, 1)).astype(np.uint8)
         labels = np.arange(24) % 2
+        for kind in SPECIAL:
+            special(root / 'inside' / kind, kind)
+            special(root / 'inside' / f'{kind}s' / 'train' / 'a' / '0.png', kind)
         np.savez(root / 'toy.npz', train_images=images, train_labels=labels, test_images=images, test_labels=labels)
         self.data = f'npz:{root}/toy.npz'
 
@@ -61,7 +89,8 @@ class Sandbox:
     def gjax(self, *arguments, outside=()):
         """Runs a command inside this process, checks what must hold of any, and returns (exit code, stderr)."""
         before, hooks = self.files(), {n: signal.getsignal(n) for n in signals.STOPS}
-        code, out, text = runner.gjax(*arguments)
+        with _within(300):
+            code, out, text = runner.gjax(*arguments)
         assert 'Traceback' not in text + out, text
         assert code in (0, 1, 2), text
         if code == 1:
@@ -129,6 +158,9 @@ _values = st.one_of(
         ]
     ),
     st.sampled_from(
+        [form.format(path) for path in (*SPECIAL, '/dev/zero') for form in ('npz:{}', 'folder:{}', 'folder:{}s', '{}')]
+    ),
+    st.sampled_from(
         ['npz:../precious.txt', 'npz:\0', 'folder:.', 'folder:..', 'npz:', 'cifar10', 'a/b', 'adam', 'iaat', 'wide_resnet']
     ),
 )
@@ -151,6 +183,8 @@ _changes = st.dictionaries(_keys, _values, min_size=1, max_size=3)
 @given(_changes, st.booleans())
 @example({'net.hidden': '9' * 30}, True)
 @example({'data.name': 'folder:/dev/null'}, True)
+@example({'data.name': 'folder:pipes'}, True)
+@example({'data.name': 'npz:socket'}, True)
 @example({'seed': '9' * 30}, True)
 @example({'seed': '-1'}, True)
 def test_overrides(sandbox, nothing_trains, changes, joined):
@@ -267,7 +301,7 @@ def _mutate(data, folder):
     """Damages one file of a run directory, or puts a folder, a link or JSON of another form in its place."""
     files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob('*') if p.is_file())
     file = folder / data.draw(st.sampled_from(['config.json', 'run.json', 'metrics.jsonl', 'results.json', *files]))
-    kind = data.draw(st.sampled_from(['damage', 'json', 'edit', 'delete', 'folder', 'link', 'link_folder']))
+    kind = data.draw(st.sampled_from(['damage', 'json', 'edit', 'delete', *SPECIAL, 'link', 'link_folder']))
     content = file.read_bytes() if file.is_file() else b''
     if kind == 'edit' and file.suffix == '.json':
         with contextlib.suppress(ValueError):  # already damaged
@@ -279,8 +313,8 @@ def _mutate(data, folder):
         file.write_bytes(data.draw(_damaged(content)))
     elif kind in ('json', 'edit'):
         file.write_text(json.dumps(data.draw(_json)))
-    elif kind == 'folder':
-        file.mkdir(exist_ok=True)
+    elif kind in SPECIAL:
+        special(file, kind)
     elif kind == 'link':
         file.symlink_to('../../precious.txt')
     elif kind == 'link_folder':
@@ -335,3 +369,29 @@ def test_run_directories(sandbox, template, nothing_is_evaluated, command, data)
 @given(data=st.data())
 def test_many_run_directories(sandbox, template, nothing_is_evaluated, command, data):
     _run_directory(sandbox, template, data, command)
+
+
+@pytest.mark.slow
+@settings(max_examples=6, **(COMMON | {'derandomize': False}))
+@given(st.sampled_from(sorted(CODES)), st.floats(0, 6), st.sampled_from(('train', 'eval', 'report')))
+def test_signals_at_any_time(sandbox, template, number, seconds, command):
+    """A real process ends by a signal, or before it comes: no traceback, nothing outside changed."""
+    kept, train = template
+    shutil.rmtree(sandbox.work, ignore_errors=True)
+    shutil.copytree(kept, sandbox.work)
+    (sandbox.work / 'results.json').unlink()
+    words = {'train': train, 'eval': ['eval'], 'report': ['report', str(sandbox.work), f'--out={sandbox.work}/out']}[command]
+    words += [] if command == 'report' else [f'--workdir={sandbox.work}']
+    before = sandbox.files()
+    options = {'env': runner.tiny_environment(), 'text': True, 'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE}
+    with subprocess.Popen(launched([sys.executable, '-m', 'gjax', *map(str, words)]), **options) as process:
+        until_it_watches(process)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=300)
+    lines = err.strip().splitlines()
+    assert process.returncode in (0, 1, CODES[number])
+    assert 'Traceback' not in err
+    assert len(lines) == 1 if process.returncode else True, err
+    assert sandbox.files() == before

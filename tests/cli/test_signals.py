@@ -9,11 +9,10 @@ import time
 
 import pytest
 
-from experiments.reliability.bench import launched
+from experiments.reliability.bench import CODES, launched
 from gjax import signals
 from tests.cli.runner import tiny_environment
 
-CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 BEGIN = 'import hashlib, os, sys; from gjax import signals, streams; streams.prepare(); signals.watch()\n'
 # Compiled code that no signal interrupts, without Python's lock, as XLA's programs are.
 BUSY = "os.write(1, b'ready'); hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)\n"
@@ -38,7 +37,7 @@ def _watches(process) -> bool:
     return bool(mask >> (signal.SIGINT - 1) & 1)
 
 
-def _until_it_watches(process) -> None:
+def until_it_watches(process) -> None:
     deadline = time.monotonic() + 60
     while process.poll() is None and not _watches(process):
         assert time.monotonic() < deadline
@@ -96,7 +95,7 @@ def test_the_entry_point_imports_nothing_that_takes_long_before_it_begins():
 
 def test_a_command_ends_with_one_line_while_it_is_still_importing():
     process = _start('-m', 'gjax', 'eval', '--workdir=nowhere')
-    _until_it_watches(process)
+    until_it_watches(process)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (130, '', 'gjax: stopped by SIGINT\n')

@@ -1,87 +1,34 @@
 """Downloads are whole or absent, whatever a server does; what an archive holds is read within bounds."""
 
-import bz2
 import fcntl
 import hashlib
-import http.server
 import io
 import os
 import tarfile
-import threading
 import zipfile
 
-import numpy as np
 import pytest
-from scipy.io import savemat
 
+from experiments.reliability.server import KINDS, PAGE, serving, whole_file
 from gjax import data
 from gjax.data import downloads
 from gjax.data.downloads import File, fetch
 
-PAGE = b'<!DOCTYPE html><title>Please log in</title>'
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    """Serves server.files, {name: (what it says its length is, or None, or 'chunks'; what it sends)}."""
-
-    def do_GET(self):
-        length, content = self.server.files.get(self.path.strip('/'), (0, b''))
-        if not content:
-            self.send_error(404)
-            return
-        self.send_response(200)
-        if length == 'chunks':
-            self.send_header('Transfer-Encoding', 'chunked')
-            content = b'%x\r\n%s\r\n' % (len(content) + 9, content)  # the chunk ends too soon, the last never comes
-        elif length is not None:
-            self.send_header('Content-Length', str(length))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *args):
-        pass
-
 
 @pytest.fixture
 def server():
-    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), _Handler) as own:
-        own.files = {}
-        thread = threading.Thread(target=own.serve_forever, kwargs={'poll_interval': 0.01})
-        thread.start()
+    with serving() as own:
         yield own
-        own.shutdown()
-        thread.join()
-
-
-def _content(name):
-    """A whole file of the kind that the name says."""
-    stream, rng = io.BytesIO(), np.random.default_rng(0)
-    if name.endswith('.bz2'):
-        return bz2.compress(rng.bytes(5000))
-    if name.endswith('.mat'):
-        savemat(stream, {'X': rng.integers(0, 9, (3, 4))}, do_compression=True)
-    elif name.endswith('.zip'):
-        with zipfile.ZipFile(stream, 'w') as archive:
-            archive.writestr('a', rng.bytes(5000))
-    else:
-        with tarfile.open(fileobj=stream, mode='w:gz') as archive:
-            member = tarfile.TarInfo('a')
-            member.size = 5000
-            archive.addfile(member, io.BytesIO(rng.bytes(5000)))
-    return stream.getvalue()
-
-
-KINDS = ('a.bz2', 'a.mat', 'a.zip', 'a.tar.gz', 'a.tgz')
 
 
 def _from(server, name, folder, md5=''):
-    return fetch(File(name, md5=md5), folder, mirror=f'http://127.0.0.1:{server.server_port}')
+    return fetch(File(name, md5=md5), folder, mirror=server.url)
 
 
 @pytest.mark.parametrize('length', ['announced', None])
 @pytest.mark.parametrize('name', KINDS)
 def test_a_whole_file_is_kept(server, tmp_path, name, length):
-    content = _content(name)
+    content = whole_file(name)
     server.files[name] = (len(content) if length else None, content)
     path = _from(server, name, tmp_path / 'new', hashlib.md5(content).hexdigest())
     assert path.read_bytes() == content
@@ -103,7 +50,7 @@ def test_a_whole_file_is_kept(server, tmp_path, name, length):
     ],
 )
 def test_what_is_not_whole_is_absent(server, tmp_path, name, fault, message):
-    content, md5 = _content(name), ''
+    content, md5 = whole_file(name), ''
     cut = content[: len(content) // 3]
     if fault == 'short':
         server.files[name] = (len(content), content[:-1])
@@ -129,7 +76,7 @@ def test_what_killed_downloads_left_is_removed_and_nothing_else(server, tmp_path
         (tmp_path / name).write_bytes(b'x')
     (tmp_path / 'a.zip.3.partial').symlink_to(tmp_path / 'b.zip.1.partial')
     os.mkfifo(tmp_path / 'a.zip.4.partial')
-    content = _content('a.zip')
+    content = whole_file('a.zip')
     server.files['a.zip'] = (len(content), content)
     with open(tmp_path / 'a.zip.2.partial') as living:  # another process downloads it now
         fcntl.flock(living, fcntl.LOCK_EX)

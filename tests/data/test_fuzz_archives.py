@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 
 from gjax import data, masks
 from gjax.data import builders, downloads
+from gjax.train.errors import RunError
+from gjax.train.store.tickets import load_ticket
 from tests.data.trees import EPS, encoded, number_of
 
 COMMON = {'deadline': None, 'derandomize': True, 'database': None, 'suppress_health_check': [HealthCheck.too_slow]}
@@ -40,13 +42,15 @@ _odd = st.sampled_from(
         'webcam/mug/two\nlines.png',
         'webcam/mug/caf\u00e9\u202e.png',
         f'webcam/mug/{"a" * 300}.png',
+        'webcam/mug/\udcff\udce9.png',  # bytes that are not UTF-8
         'webcam/mug/.png',
         '',
         '/',
         'webcam',
     )
 )
-_odd_contents = ('eps', 'page', 'cut', 'large', 'empty', 'pipe', 'device', 'gone', 'out', 'link')
+_odd_contents = ('eps', 'page', 'cut', 'large', 'bomb', 'empty', 'pipe', 'device', 'gone', 'out', 'link')
+DECLARED = 2**32 - 2  # bytes that the header of a bomb announces
 _contents = st.one_of(*[st.just('image')] * 9, st.sampled_from(_odd_contents))
 _members = st.lists(st.tuples(st.one_of(_own, _own, _odd), _contents), min_size=1, max_size=5)
 _damage = st.one_of(st.none(), st.none(), st.tuples(st.sampled_from(('cut', 'flip')), st.floats(0, 1), st.integers(0, 255)))
@@ -66,10 +70,25 @@ def _damaged(content: bytes, damage) -> bytes:
 
 
 def _zip(path: Path, members) -> None:
+    """Names that are not UTF-8 are written as other names of as many bytes, and then replaced."""
+    raw = {}
     with warnings.catch_warnings(), zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
         warnings.simplefilter('ignore')  # of names that are there twice
         for number, (name, kind) in enumerate(members):
-            archive.writestr(name or '.', _content(kind, number))
+            stored = name if _is_text(name) else '~' * len(name.encode('utf-8', 'surrogateescape'))
+            archive.writestr(stored or '.', _content(kind, number))
+            if not _is_text(name):
+                raw[stored] = name
+            if kind == 'bomb':
+                archive.filelist[-1].file_size = DECLARED
+    content = path.read_bytes()
+    for stored, name in raw.items():
+        content = content.replace(stored.encode(), name.encode('utf-8', 'surrogateescape'))
+    path.write_bytes(content)
+
+
+def _is_text(name: str) -> bool:
+    return not any('\udc80' <= character <= '\udcff' for character in name)
 
 
 def _tar(path: Path, members) -> None:
@@ -79,8 +98,11 @@ def _tar(path: Path, members) -> None:
         for number, (name, kind) in enumerate(members):
             member, content = tarfile.TarInfo(name), _content(kind, number)
             member.type, member.linkname = kinds.get(kind, (tarfile.REGTYPE, ''))
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
+            member.size = DECLARED if kind == 'bomb' else len(content)
+            if kind == 'bomb':  # a header alone
+                archive.fileobj.write(member.tobuf())
+            else:
+                archive.addfile(member, io.BytesIO(content))
 
 
 def _everything(root: Path) -> dict:
@@ -117,6 +139,8 @@ def _expected(members, kind: str) -> set[int] | None:
     names, found, keys = [name for name, _ in members], set(), []
     if kind == 'zip':
         names = [name or '.' for name in names]
+    if kind == 'tar' and any(content == 'bomb' for _, content in members):  # all that follows is its content
+        return None
     if any(names.count(name) > 1 for name in names if not (kind == 'zip' and name.endswith('/'))):
         return None
     for number, (name, (_, content)) in enumerate(zip(names, members, strict=True)):
@@ -156,6 +180,9 @@ def _prepare(members, kind, damage):
 @settings(max_examples=12, **COMMON)
 @given(_members, st.sampled_from(('zip', 'tar')), _damage)
 @example([('webcam/mug/0.png', 'image'), ('webcam/bike/0.png', 'link')], 'tar', None)
+@example([('webcam/mug/0.png', 'image'), ('webcam/mug/\udcff\udce9.png', 'image')], 'zip', None)
+@example([('webcam/mug/0.png', 'image'), ('webcam/mug/1.PNG', 'bomb')], 'zip', None)
+@example([('webcam/mug/0.png', 'image'), ('webcam/mug/1.PNG', 'bomb')], 'tar', None)
 def test_archives_are_used_wholly_or_refused(members, kind, damage):
     _prepare(members, kind, damage)
 
@@ -303,13 +330,40 @@ def test_many_tickets(ticket):
     _ticket(ticket)
 
 
+_TICKET = {
+    'index': np.frombuffer(json.dumps(_WHOLE).encode(), np.uint8),
+    'mask': np.frombuffer(b'\x80', np.uint8),
+    'values': np.frombuffer(np.asarray([1.5], np.float32).tobytes() + bytes(13), np.uint8),
+}
+
+
+@pytest.mark.slow
+@settings(max_examples=400, **COMMON)
+@given(_damage, st.dictionaries(st.sampled_from(('index', 'mask', 'values', 'x')), _arrays, max_size=2))
+@example(None, {})
+def test_many_files_of_tickets(damage, others):
+    with _untouched() as inside:
+        path = inside / 'ticket.npz'
+        with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
+            for name in _TICKET.keys() | others.keys():
+                stream, own = io.BytesIO(), others.get(name, 'whole')
+                np.save(stream, _TICKET.get(name, np.zeros(2)))
+                if own != 'lacking':
+                    content = own if isinstance(own, bytes) else stream.getvalue() if own == 'whole' else _npy(*own)
+                    archive.writestr(f'{name}.npy', content)
+        path.write_bytes(_damaged(path.read_bytes(), damage))
+        try:
+            mask, _ = load_ticket(path)
+        except RunError as error:
+            event('refused')
+            _one_line(error)
+            assert damage is not None or any(own != 'whole' for own in others.values())
+            return
+        event('used')
+        assert mask['a']['b'].tolist() == [True, False]
+
+
 def test_a_whole_ticket_is_used():
-    mask, found = masks.unpack(
-        {
-            'index': np.frombuffer(json.dumps(_WHOLE).encode(), np.uint8),
-            'mask': np.frombuffer(b'\x80', np.uint8),
-            'values': np.frombuffer(np.asarray([1.5], np.float32).tobytes() + bytes(13), np.uint8),
-        }
-    )
+    mask, found = masks.unpack(_TICKET)
     assert mask['a']['b'].tolist() == [True, False]
     assert found['a']['b'].tolist() == [1.5, 0]

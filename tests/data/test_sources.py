@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from gjax import data
+from gjax.data import prepared
 
 
 def _arrays():
@@ -341,6 +342,48 @@ def test_a_prepared_set_with_what_is_no_regular_file_is_not_waited_for(tmp_path)
     (tmp_path / 'cifar10/3.0.2/gone').symlink_to('nothing')
     with pytest.raises(data.DataError, match=r'cifar10 in .* holds features\.json, which is no regular file'):
         data.find('cifar10', str(tmp_path))
+
+
+_FEATURES = 'tensorflow_datasets.core.features.features_dict.FeaturesDict'
+_LABEL = {
+    'pythonClassName': 'tensorflow_datasets.core.features.class_label_feature.ClassLabel',
+    'classLabel': {'numClasses': '3'},
+}
+_EVIL = {'pythonClassName': 'evil_features.Image', 'image': {}}
+_IN_A_STRING = json.dumps({'image': {'type': 'evil_features.Image', 'content': {}}})
+
+
+@pytest.mark.parametrize(
+    ('file', 'declared'),
+    [
+        ('features.json', _EVIL),
+        ('features.json', {'python_class_name': 'evil_features.Image', 'image': {}}),
+        ('features.json', {'type': 'evil_features.Image', 'content': {}}),
+        ('features.json', {'pythonClassName': _FEATURES, 'featuresDict': {'features': {'good': _LABEL, 'image': _EVIL}}}),
+        ('features.json', {'pythonClassName': _FEATURES, 'jsonFeature': {'json': _IN_A_STRING}}),
+        ('dataset_info.json', {'name': 'tiny', 'version': '1.0.0', 'features': _EVIL}),
+    ],
+)
+def test_metadata_of_a_prepared_set_import_no_module(tmp_path, monkeypatch, file, declared):
+    (tmp_path / 'evil_features.py').write_text("open(__file__ + '.ran', 'w').close()\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, 'evil_features', raising=False)
+    folder = tmp_path / 'elsewhere'
+    for path in (folder, tmp_path / 'tiny', tmp_path / 'Tiny'):  # TFDS calls both names tiny
+        path.mkdir()
+    (tmp_path / 'tiny/1.0.0').symlink_to(folder)
+    info = {'name': 'tiny', 'version': '1.0.0', 'fileFormat': 'array_record'}
+    (folder / 'dataset_info.json').write_text(json.dumps(info))
+    (folder / 'features.json').write_text(json.dumps(_LABEL))
+    (folder / file).write_text(json.dumps(declared))
+    for name in ('tiny', 'Tiny'):
+        with pytest.raises(data.DataError, match=rf'^{name}: .*/{file} names the class evil_features\.Image; allowed: the'):
+            data.find(name, str(tmp_path))
+    assert not (tmp_path / 'evil_features.py.ran').exists()
+    monkeypatch.setattr(prepared, '_declared', lambda file: set())  # TFDS itself does import it
+    with pytest.raises(data.DataError):
+        data.find('tiny', str(tmp_path))
+    assert (tmp_path / 'evil_features.py.ran').exists()
 
 
 def test_an_unprepared_tfds_set_names_the_command_that_prepares_it(tmp_path):

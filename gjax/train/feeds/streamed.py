@@ -10,7 +10,7 @@ import time
 import jax
 import numpy as np
 
-from gjax import data
+from gjax import data, signals
 from gjax.data.streaming import EvalBatches, TrainBatches, stream
 from gjax.train.feeds.placement import own_rows, to_devices
 from gjax.train.feeds.pools import Pool
@@ -141,7 +141,7 @@ class _Ahead:
     def _run(self):
         # The workers that this thread starts inherit its mask: a terminal's or a cluster's signal to all processes must not
         # end one half-way through its start, which would leave the run waiting for it.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals.STOPS)
         try:
             for item in itertools.chain(self._iterator, [StopIteration()]):
                 if not self._put(item):

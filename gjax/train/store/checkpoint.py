@@ -238,10 +238,17 @@ class Checkpointer:
                 'is mended'
             ) from error
 
+    def _restore(self, step: int, args):
+        """What Orbax reads of a checkpoint; ValueError if it holds a pipe or the like, for which Orbax would wait."""
+        for folder, _, names in os.walk(self._directory / str(step)):
+            if strange := [name for name in names if not os.path.isfile(os.path.join(folder, name))]:
+                raise ValueError(f'its {strange[0]!r} is no regular file')
+        return self._manager.restore(step, args=args)
+
     def _read(self, step: int, like):
         expected = {name: np.zeros(a.shape, a.dtype) for name, a in to_arrays(like).items()}
         args = ocp.args.Composite(state=ocp.args.StandardRestore(expected), meta=ocp.args.JsonRestore())
-        restored = self._manager.restore(step, args=args)
+        restored = self._restore(step, args)
         if digest(restored.state) != restored.meta['sha256']:
             raise ValueError('its bytes do not match its digest')
         return from_arrays(restored.state, like)
@@ -268,7 +275,7 @@ class Checkpointer:
             args = ocp.args.Composite(state=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore())
             with warnings.catch_warnings():
                 warnings.simplefilter('ignore')  # Orbax wants to be told the form, which is in question
-                restored = self._manager.restore(step, args=args)
+                restored = self._restore(step, args)
             arrays = {name: np.asarray(array) for name, array in restored.state.items()}
             if digest(arrays) != restored.meta['sha256']:
                 return ''

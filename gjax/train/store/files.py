@@ -38,7 +38,7 @@ def writing(path: Path):
 def whole_file(path: Path):
     """A binary stream whose content becomes the file `path` when all of it is on disk; a reader never sees half of it.
 
-    A link at `path` is replaced, not followed. A device or a pipe there is written to.
+    A link at `path` is replaced, not followed. A device, or a pipe that is being read, is written to.
 
     Raises:
       RunError: it cannot be written; what was at `path` is still there.
@@ -46,7 +46,10 @@ def whole_file(path: Path):
     temporary = path.with_name(f'.{path.name}.{os.getpid()}{TEMPORARY}')
     with writing(path):
         if _is_special(path):
-            with path.open('wb') as stream:
+            # A pipe that nobody reads is refused, where opening it otherwise would wait for a reader.
+            descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+            os.set_blocking(descriptor, True)
+            with open(descriptor, 'wb') as stream:
                 yield stream
             return
         try:

@@ -5,9 +5,13 @@ import pwd
 import stat
 import subprocess
 import sys
+import warnings
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from gjax.data.dataset import DataError
 from gjax.data.sources import tfds_directory
@@ -107,3 +111,36 @@ def test_the_cache_of_another_user_is_not_used(kept, monkeypatch, capsys):
     monkeypatch.setattr(cache.os, 'geteuid', lambda: os.getuid() + 1)
     assert not kept()
     assert f'{folder} belongs to another user' in capsys.readouterr().err
+
+
+@pytest.fixture
+def programs(tmp_path):
+    """A folder in which JAX keeps every program that it compiles."""
+    names = ('compilation_cache_dir', 'persistent_cache_min_compile_time_secs', 'persistent_cache_min_entry_size_bytes')
+    before = {f'jax_{name}': getattr(jax.config, f'jax_{name}') for name in names}
+    for name, value in zip(before, (str(tmp_path), 0, -1), strict=True):
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    yield tmp_path
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+@pytest.mark.slow
+def test_damaged_programs_are_compiled_again(programs):
+    def value():
+        jax.clear_caches()
+        return float(jax.jit(lambda x: jnp.sin(x) * 3 + 1)(0.5))
+
+    expected, rng = value(), np.random.default_rng(0)
+    (entry,) = (path for path in programs.iterdir() if 'lambda' in path.name and path.name.endswith('-cache'))
+    content = entry.read_bytes()
+    for attempt in range(100):
+        at, length = int(rng.integers(len(content))), int(rng.integers(1, 40))
+        damaged = (content[:at], content[:at] + rng.bytes(length) + content[at + length :], rng.bytes(at))[attempt % 3]
+        entry.write_bytes(damaged)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter('always')
+            assert value() == expected
+        assert attempt % 3 == 1 or any('Error reading persistent compilation cache' in str(line.message) for line in said)

@@ -1,5 +1,7 @@
 """Checkpoints hold everything, notice any damage, and fall back to the one before."""
 
+import os
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -61,7 +63,7 @@ def _data_files(folder):
     return sorted(files, key=lambda f: f.stat().st_size)
 
 
-@pytest.mark.parametrize('damage', ['truncate', 'empty', 'delete_all', 'flip', 'empty_directory'])
+@pytest.mark.parametrize('damage', ['truncate', 'pipe', 'empty', 'delete_all', 'flip', 'empty_directory'])
 def test_a_damaged_newest_checkpoint_falls_back_with_a_warning(folder, damage):
     largest = _data_files(folder)[-1]
     content = largest.read_bytes()
@@ -69,6 +71,9 @@ def test_a_damaged_newest_checkpoint_falls_back_with_a_warning(folder, damage):
         largest.write_bytes(content[: len(content) // 2])
     elif damage == 'empty':
         largest.write_bytes(b'')
+    elif damage == 'pipe':
+        largest.unlink()
+        os.mkfifo(largest)
     elif damage == 'delete_all':
         for file in _data_files(folder):
             file.unlink()
