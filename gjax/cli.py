@@ -150,7 +150,7 @@ def _list(arguments, overrides) -> None:
     from gjax.train.config import experiments_dir
 
     root = experiments_dir()
-    files = sorted(p for p in root.glob('*/*.py') if 'def get_config' in p.read_text())
+    files = sorted(p for p in root.glob('*/*.py') if 'def get_config' in p.read_text(encoding='utf-8'))
     sections = {
         'methods': methods.METHODS,
         'studies (gjax reproduce NAME)': sorted(p.parent.name for p in root.glob('*/study.py')),

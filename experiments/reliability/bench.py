@@ -29,6 +29,7 @@ SETTINGS = {
     'evaluation.curve': '(0.1,)',
     'evaluation.curve_steps': 1,
 }
+TEXT = {'encoding': 'utf-8', 'errors': 'replace'}  # how what a process of gjax says is read
 
 
 _LAUNCHER = """
@@ -90,7 +91,7 @@ class Bench:
         """The command as a process; shown: with its progress bar; closed: without these descriptors. options: of Popen, in
         place of pipes too.
         """
-        pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, 'text': True}
+        pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, **TEXT}
         environment = self.environment | {'GJAX_PROGRESS': str(int(shown))}
         command = launched(self.command(workdir, *extra), closed=closed)
         return subprocess.Popen(command, env=environment, **(pipes | options))

@@ -134,7 +134,7 @@ def paper_row(study: Study, claims: Mapping[str, Mapping], minutes: float | None
 def update_paper_row(path: Path, study: Study, cells: Sequence[str]) -> None:
     """Replaces a paper's row, and no other, in the table of papers of a README, or appends it."""
     head, tail = around(path, PAPERS)
-    old = path.read_text()[len(head) : -len(tail)].splitlines(keepends=True)
+    old = path.read_text(encoding='utf-8')[len(head) : -len(tail)].splitlines(keepends=True)
     new, mark = f'| {" | ".join(cells)} |\n', f'(experiments/{study.name}/README.md)'
     if not old:
         old = markdown([PAPER_COLUMNS]).splitlines(keepends=True)
@@ -153,7 +153,7 @@ def update_between(path: Path, marker: str, text: str) -> None:
 
 def around(path: Path, marker: str) -> tuple[str, str]:
     """A file's text up to <!-- marker --> and from <!-- /marker --> on; RunError if it has no such section."""
-    old = path.read_text() if path.is_file() else ''
+    old = path.read_text(encoding='utf-8') if path.is_file() else ''
     start, end = f'<!-- {marker} -->\n', f'<!-- /{marker} -->'
     if start not in old or end not in old:
         raise RunError(f'{path} has no section {start.strip()} ... {end}')

@@ -123,7 +123,7 @@ def _find(file: str) -> Path:
         if candidate.suffix == '.py' and candidate.is_file():
             return candidate
     known = [p.relative_to(experiments_dir().parent).as_posix() for p in experiments_dir().glob('*/*.py')]
-    known = sorted(k for k in known if 'def get_config' in (experiments_dir().parent / k).read_text())
+    known = sorted(k for k in known if 'def get_config' in (experiments_dir().parent / k).read_text(encoding='utf-8'))
     raise ConfigError(f'--config is {file!r}, but there is no such file; shipped: {", ".join(known)}')
 
 
@@ -396,7 +396,7 @@ def _tuples(value):
 def read(file: Path) -> ml_collections.ConfigDict:
     """The config in a run directory's config.json; ConfigError names the file if it is damaged."""
     try:
-        return from_json(file.read_text())
+        return from_json(file.read_text(encoding='utf-8'))
     except ConfigError as error:  # whole, but of another gjax, or edited
         reason = ' '.join(str(error).split())[:300]
         raise ConfigError(f'{file} does not fit this gjax: {reason}{_registering(reason)}') from error
