@@ -70,21 +70,20 @@ def accuracy_curve(logits_fn: Callable, images, labels, eps_values, attack: Call
     """
     images, labels = _checked(images, labels, rng)
     dtype = widened(None, images)[1].dtype
-    if (values := concrete(eps_values)) is not None:
-        check_shape('eps_values', values, (None,), '[E]')
+    values, eps_values = concrete(eps_values), jnp.asarray(eps_values, dtype)
+    check_shape('eps_values', eps_values, (None,), '[E]')
+    if not len(eps_values):
+        raise ValueError('eps_values is empty; allowed: at least one radius')
+    if values is not None:
         check_radii('eps_values', values.tolist())
-        for eps in values[-1:].astype(dtype):  # below, where radii are traced, the attack's own checks cannot see them
-            jax.eval_shape(lambda *inputs: attack(logits_fn, *inputs[:2], eps, inputs[2]), images, labels, rng)
+        largest = values.astype(dtype)[-1]  # below, where radii are traced, the attack's own checks cannot see them
+        jax.eval_shape(lambda images, labels, rng: attack(logits_fn, images, labels, largest, rng), images, labels, rng)
 
     def body(survived, inputs):
         eps, eps_rng = inputs
         survived &= _right(logits_fn, attack(logits_fn, images, labels, eps, eps_rng), images, labels)
         return survived, survived
 
-    eps_values = jnp.asarray(eps_values, dtype)
-    check_shape('eps_values', eps_values, (None,), '[E]')
-    if not len(eps_values):
-        raise ValueError('eps_values is empty; allowed: at least one radius')
     _, curve = lax.scan(
         body, _right(logits_fn, images, images, labels), (eps_values, jax.random.split(rng, eps_values.shape[0]))
     )
