@@ -124,7 +124,7 @@ def _roles(names) -> dict[str, tuple[str, str]]:
     """{name: its role and the other words}, as `split_role` has them.
 
     A name whose words are not apart, as 'cattrain' or 'testcat', has a role where another one has the same stem and another
-    role, and one of the two is for training.
+    role.
     """
     roles = {own: split_role(own) for own in names}
     stems = {own: {(role, _letters(rest))} if role else _glued(own) for own, (role, rest) in roles.items()}
@@ -133,7 +133,7 @@ def _roles(names) -> dict[str, tuple[str, str]]:
         for role, stem in pairs:
             held[stem].add(role)
     for own in names:
-        pairs = sorted(pair for pair in stems[own] if 'train' in held[pair[1]] and len(held[pair[1]]) > 1)
+        pairs = sorted(pair for pair in stems[own] if len(held[pair[1]]) > 1)
         if pairs and not roles[own][0]:
             roles[own] = pairs[0]
     return {own: (role, _letters(rest)) for own, (role, rest) in roles.items()}
@@ -166,7 +166,9 @@ def _splits(name: str, first: set[str], depth: int) -> dict[str, str]:
     roles = _roles(first)
     trains, others = _rests(roles.values())
     if depth == 3:
-        look = bool(trains and others) or '' in trains | others or _look_apart(first)
+        pairs = {(role, rest) for role, rest in roles.values() if role}
+        met = len({rest for _, rest in pairs}) < len(pairs)  # two splits of one stem
+        look = met or bool(trains and others) or '' in trains | others or _look_apart(first)
     else:
         look = bool(trains & others) or all(role and not rest for role, rest in roles.values())
     if not look:
@@ -250,8 +252,8 @@ def folder(path: str, image_size: int = 0, key: str = 'data.name') -> Dataset:
 
     - class/image, or domain/class/image, whose domains are pooled. A tenth of every class is the test split (`held_out`).
     - train/class/image with test/class/image, where folders may also be called training, train_images, Train_Set, ... and
-      testing, val, valid, validation, eval, dev, ... in any case. A validation folder is the test split, or beside a test
-      folder the validation split.
+      testing, val, valid, validation, eval, dev, ... in any case, or 'cattrain' and 'cattest', of one stem. A validation
+      folder is the test split, or beside a test folder the validation split.
     - image, or train/image with test/image: a set without labels.
 
     Classes are the names of the class folders, sorted as numbers if all are integers, else as text. Hidden and system

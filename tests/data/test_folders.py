@@ -90,6 +90,8 @@ def test_split_folders_are_splits_by_any_of_their_names(tmp_path, train, test, v
         ('unlabeled/cat',),
         ('cattrain/cat', 'cattest/cat', 'photo/cat'),
         ('cattrain/cat', 'dogtest/cat'),
+        ('catval/cat', 'cattest/cat'),
+        ('cat_val/cat', 'cat_test/cat'),
         ('cattrain/cat', 'cattest/cat', 'dogtrain/cat', 'dogtest/cat'),
     ],
 )
