@@ -372,3 +372,15 @@ def test_clean_under_debug_nans():
             ATTACKS[name](IMAGES, LABELS, 0.1)
         for name in ('pgd_l2', 'carlini_wagner'):
             jax.jit(lambda x, name=name: ATTACKS[name](x, LABELS, 0.1))(IMAGES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ATTACKS)
+def test_every_attack_is_clean_under_debug_nans(name):
+    """Also where a gradient is zero, an image at its bounds, and the radius 0."""
+    images = IMAGES.copy()
+    images[0], images[1], images[2] = 0, 1, 0.5
+    with jax.debug_nans(True):
+        for eps in (0.0, 0.1):
+            found = ATTACKS[name](images, LABELS, eps)
+            assert np.isfinite(found).all()
