@@ -5,6 +5,10 @@ class RunError(RuntimeError):
     """A run cannot start or go on."""
 
 
+class ConfigError(RunError):
+    """A config file, key or value is wrong."""
+
+
 class NonFiniteError(RunError):
     """A metric became infinite or NaN."""
 
