@@ -13,7 +13,7 @@ from gjax.signals import Hold
 from gjax.train import config as configs
 from gjax.train import processes, progress
 from gjax.train.chain import Chain
-from gjax.train.errors import Interrupted, NonFiniteError, RunError
+from gjax.train.errors import Interrupted, NonFiniteError, RunError, RunWarning
 from gjax.train.look import Look
 from gjax.train.progress import Speed
 from gjax.train.run import Run
@@ -139,7 +139,7 @@ class _Trace:
     def warn(self, step: int) -> None:
         """Warns if the run has ended, at `step`, before any step to be profiled."""
         if self.cuts and not self._traced:
-            warnings.warn(f'the run ended at step {step}: there was nothing left to profile', stacklevel=3)
+            warnings.warn(f'the run ended at step {step}: there was nothing left to profile', RunWarning, stacklevel=3)
 
     def at(self, step: int) -> None:
         """Starts or stops the profiler if `step` is one of its bounds."""
