@@ -200,7 +200,8 @@ class Run:
 
     def other_set(self, name: str, key: str) -> data.Dataset:
         """See `Look.other_set`. From now on the set is among the run's fingerprints, as 'KEY NAME'."""
-        height, _, channels = shape = self.info.image_shape
+        shape = self.info.image_shape
+        height, channels = (shape[0], shape[2]) if len(shape) == 3 else (0, 0)  # points have no other form
         other = data.find(name, self.config.data.dir or None, height, channels, key=key)
         if tuple(other.image_shape) != tuple(shape):
             raise data.DataError(f'{key} has {name!r}, images of {other.image_shape}; allowed: {shape}, as data.name has')
