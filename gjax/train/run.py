@@ -89,8 +89,15 @@ class Measured(NamedTuple):
 class Run:
     """One run's parts, built from its config."""
 
-    def __init__(self, config, mesh=None):
+    def __init__(self, config, mesh=None, opened: feeds.Opened | None = None):
+        """
+        Args:
+          config: a locked ConfigDict.
+          mesh: devices to use; default all.
+          opened: shares data sets with other runs on the same mesh.
+        """
         self.config = config
+        self._sets, self._copies = opened or feeds.Opened(), {}
         self._compiled = {}
         self._others = {}  # {'KEY NAME': fingerprint} of sets beside its own that evaluators have opened
         self.check = lambda: None  # called before every evaluated batch; may raise to stop
@@ -141,7 +148,7 @@ class Run:
         config, pools = self.config, self.pools
         if not (config.data.streaming and self.datasets):
             feeds.check_memory(self.datasets.values(), self.mesh)
-            return feeds.Resident(self.datasets, pools, self.mesh)
+            return feeds.Resident(self.datasets, pools, self.mesh, self._copies)
         sizes = [pool.draw.batch_size * self.datasets[pool.role.sets[0]].example_bytes for pool in pools.values()]
         self.steps_per_call = max(1, min(self.steps_per_call, feeds.CHUNK_BYTES // max(sizes, default=1)))
         lengths = {'num_steps': self.num_steps, 'max_steps': self.steps_per_call}
@@ -149,7 +156,7 @@ class Run:
 
     def _opened(self, cls) -> dict[str, data.Dataset]:
         """The sets of the config, whose columns are of kinds that the method takes."""
-        found = data.open_sets(self.config.data, self.config.seed)
+        found, self._copies = self._sets.sets(self.config.data, self.config.seed)
         for own, dataset in found.items():
             for field in dataset.fields.values():
                 if field.kind not in cls.KINDS:
