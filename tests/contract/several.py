@@ -2,7 +2,7 @@
 
 python -m tests.contract.several ADDRESS COUNT NUMBER DATA OUT STREAMING CASE...
 Beside each run, process 0 stores the examples of every step as OUT/CASE/examples_of_steps.npy. The case `chain` is a
-pipeline (`chain_config`), whose runs lie in OUT/chain/STAGE.
+pipeline (`cases.chain_config`), whose runs lie in OUT/chain/STAGE.
 """
 
 import sys
@@ -16,14 +16,9 @@ from gjax.train import processes
 from gjax.train.devices import replicated
 from gjax.train.loop import train_and_evaluate
 from gjax.train.run import Run
-from tests.contract.cases import L2, tiny_config
+from tests.contract.cases import L2, chain_config, tiny_config
 
 CHAIN = 'chain'
-
-
-def chain_config(data: str):
-    """The tiny run of a pipeline: a dense network, and a ticket that begins from its weights."""
-    return tiny_config('lottery_tickets', data, stage='', **L2)
 
 
 def examples_of_steps(run) -> np.ndarray:

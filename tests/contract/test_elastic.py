@@ -19,8 +19,8 @@ from gjax.train.devices import data_mesh
 from gjax.train.loop import train_and_evaluate
 from gjax.train.run import Run
 from gjax.train.store.records import read_metrics
-from tests.contract.cases import KINDS, L2, ONE_ROLE_AND_TWO, tiny_config
-from tests.contract.several import CHAIN, chain_config, examples_of_steps
+from tests.contract.cases import KINDS, L2, ONE_ROLE_AND_TWO, chain_config, tiny_config
+from tests.contract.several import CHAIN, examples_of_steps
 
 
 def _several(count, data, out, streaming, cases):

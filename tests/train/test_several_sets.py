@@ -3,16 +3,15 @@
 import dataclasses
 import json
 import re
-import types
 
 import numpy as np
 import pytest
 
 from gjax import data
 from gjax.train import config as configs
-from gjax.train import run
 from gjax.train.errors import RunError
 from gjax.train.loop import train_and_evaluate
+from gjax.train.run import Run
 from tests.contract.cases import tiny_config
 
 
@@ -57,15 +56,17 @@ def test_radii_of_two_sources_are_told_apart(sets, tmp_path):
 def test_columns_that_a_method_does_not_take_are_refused_in_every_set(sets, monkeypatch):
     config = tiny_config('iaat', sets['dark'], data__unseen=(sets['noon'],))
 
+    open_sets = data.open_sets
+
     def opened(*arguments):
-        dark, noon = data.open_sets(*arguments).values()
+        dark, noon = open_sets(*arguments).values()
         fields = noon.fields | {'cloud': data.Field('points', (3,), 'float32')}
         return {'source': dark, 'noon': dataclasses.replace(noon, fields=fields)}
 
-    monkeypatch.setattr(run, 'data', types.SimpleNamespace(**vars(data) | {'open_sets': opened}))
+    monkeypatch.setattr(data, 'open_sets', opened)
     words = f'noon, {sets["noon"]}, has columns of kind points; allowed for iaat: image, label'
     with pytest.raises(RunError, match=f'^{re.escape(words)}$'):
-        run.Run(config)
+        Run(config)
 
 
 @pytest.mark.slow
