@@ -64,10 +64,15 @@ def check_eps(name: str, value, norm: str, bounds: tuple[float, float] = (0.0, 1
         raise ValueError(f'{name} is {largest:g}; allowed for linf: 0..{width:g}, the width of the bounds{hint}')
 
 
-def check_radii(name: str, values, norm: str = 'l2') -> None:
-    """Raises ValueError unless values are ascending radii, each one of `check_eps`."""
+def check_radii(name: str, values, norm: str = 'l2', digits: int | None = None) -> None:
+    """Raises ValueError unless values are ascending radii, each one of `check_eps`.
+
+    digits: after the point, in which all must differ, where metrics are named by so many of them; default any radii.
+    """
     if list(values) != sorted(values) or any(eps < 0 for eps in values):
         raise ValueError(f'{name} is {values}; allowed: ascending radii >= 0')
+    if digits is not None and len({f'{eps:.{digits}f}' for eps in values}) < len(values):
+        raise ValueError(f'{name} is {values}; allowed: radii that differ within {digits} digits after the point')
     check_eps(name, values, norm)
 
 

@@ -35,7 +35,7 @@ def prepare() -> None:
         except OSError:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it gets the lowest number that is free
     if sys.stdin is None:
-        sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)))
+        sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), encoding='utf-8')
     sys.stdout, sys.stderr = _stream(1, sys.stdout), _stream(2, sys.stderr)
 
 
@@ -43,7 +43,7 @@ def _stream(descriptor: int, old) -> io.TextIOWrapper:
     """A text stream like the one that Python has made, which is None where there was no descriptor."""
     raw = _Raw(descriptor, 'w', closefd=False)
     if old is None:
-        return io.TextIOWrapper(io.BufferedWriter(raw), errors='backslashreplace', line_buffering=True)
+        return io.TextIOWrapper(io.BufferedWriter(raw), encoding='utf-8', errors='backslashreplace', line_buffering=True)
     old.flush()
     options = {'line_buffering': old.line_buffering, 'write_through': old.write_through}
     return io.TextIOWrapper(io.BufferedWriter(raw), encoding=old.encoding, errors='backslashreplace', **options)

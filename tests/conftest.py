@@ -62,7 +62,7 @@ def once(tmp_path_factory):
     root = root.parent if 'PYTEST_XDIST_WORKER' in os.environ else root
 
     def folder(name, make):
-        with open(root / f'{name}.lock', 'w') as lock:
+        with open(root / f'{name}.lock', 'w', encoding='utf-8') as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not (root / f'{name}.done').exists():
                 assert not (root / name).exists(), f'what makes {name} has failed before'

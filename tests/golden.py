@@ -68,12 +68,12 @@ def toy(folder: Path) -> str:
 def digest_of_checkpoint(folder: Path) -> str:
     """The digest that the newest checkpoint of a run carries of its own leaves."""
     newest = max((path for path in folder.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
-    return json.loads((newest / 'meta' / 'metadata').read_text())['sha256']
+    return json.loads((newest / 'meta' / 'metadata').read_text(encoding='utf-8'))['sha256']
 
 
 def fingerprint(folder: Path) -> dict:
     """What a run directory holds, without times and places."""
-    found = {'results': json.loads((folder / 'results.json').read_text())}
+    found = {'results': json.loads((folder / 'results.json').read_text(encoding='utf-8'))}
     for file in sorted(folder.rglob('*.npz')):
         with np.load(file) as arrays:
             found[file.relative_to(folder).as_posix()] = {
@@ -83,7 +83,7 @@ def fingerprint(folder: Path) -> dict:
             }
     for file in sorted(folder.rglob('metrics.jsonl')):
         where = file.parent.relative_to(folder).as_posix()
-        found[f'{where}/log'] = [json.loads(line) for line in file.read_text().splitlines()]
+        found[f'{where}/log'] = [json.loads(line) for line in file.read_text(encoding='utf-8').splitlines()]
         found[f'{where}/checkpoint'] = digest_of_checkpoint(file.parent / 'checkpoints')
     return found
 
@@ -131,10 +131,10 @@ def main() -> int:
     arguments = parser.parse_args()
     names = [name for name in arguments.cases.split(',') if name]
     found = measure(names)
-    Path(arguments.out).write_text(json.dumps(found, indent=1, sort_keys=True))
+    Path(arguments.out).write_text(json.dumps(found, indent=1, sort_keys=True), encoding='utf-8')
     if not arguments.against:
         return 0
-    old = json.loads(Path(arguments.against).read_text())
+    old = json.loads(Path(arguments.against).read_text(encoding='utf-8'))
     lines = differences(found, {name: value for name, value in old.items() if not names or name in names})
     print('\n'.join(lines) or f'{len(found)} cases are equal bit for bit')
     return int(bool(lines))

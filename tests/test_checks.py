@@ -62,6 +62,12 @@ def _with(value, images=IMAGES):
             lambda: checks.check_radii('curve', (0.1, 3.0), 'linf'),
             'curve is 3; allowed for linf: 0..1, the width of the bounds (3/255?)',
         ),
+        (lambda: checks.check_radii('curve', (0.1, 0.1)), None),
+        (lambda: checks.check_radii('curve', (0.1, 0.1002), digits=4), None),
+        (
+            lambda: checks.check_radii('curve', (0.1, 0.10002), digits=4),
+            'curve is (0.1, 0.10002); allowed: radii that differ within 4 digits after the point',
+        ),
         (lambda: checks.check_images('images', _with(1 + 5e-7)), None),
         (
             lambda: checks.check_images('images', _with(1.1)),

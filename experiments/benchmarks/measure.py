@@ -57,7 +57,7 @@ def table(columns: list[str], rows: list[list]) -> str:
 
 def _processor() -> str:
     try:
-        lines = Path('/proc/cpuinfo').read_text().splitlines()
+        lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
     except OSError:
         lines = []
     return next((line.partition(':')[2].strip() for line in lines if line.startswith('model name')), platform.processor())

@@ -46,12 +46,12 @@ def first_step_seconds(cache: Path, job: str = JOB) -> float:
         command = [sys.executable, '-m', 'gjax', 'train', f'--config={configs.experiments_dir() / job}']
         command += [f'--workdir={folder}/run', '--config.train.steps_per_call=1']
         output = Path(folder, 'output')
-        with output.open('w') as stream:
+        with output.open('w', encoding='utf-8') as stream:
             process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=_environment(cache))
         try:
             while not (log.exists() and log.stat().st_size):
                 if process.poll() is not None or time.monotonic() - started > LIMIT:
-                    last = output.read_text().strip().splitlines()[-1:]
+                    last = output.read_text(encoding='utf-8').strip().splitlines()[-1:]
                     raise RunError(f'{job} made no first step: {" ".join(last)[:300]}')
                 time.sleep(0.01)
             return time.monotonic() - started

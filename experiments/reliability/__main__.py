@@ -61,7 +61,7 @@ def main() -> int:
                 print(f'  {failure}', file=sys.stderr, flush=True)
         if arguments.workdir:
             text = json.dumps([{'fault': o.fault, 'tried': o.tried, 'failures': o.failures} for o in results], indent=2)
-            Path(arguments.workdir, 'reliability.json').write_text(text + '\n')
+            Path(arguments.workdir, 'reliability.json').write_text(text + '\n', encoding='utf-8')
     print(table(results))
     if arguments.update_readme:
         from gjax.study.tables import update_between

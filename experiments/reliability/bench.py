@@ -32,6 +32,7 @@ SETTINGS = {
     'evaluation.curve_steps': 1,
 }
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}  # with which a run that they stop ends
+TEXT = {'encoding': 'utf-8', 'errors': 'replace'}  # how what a process of gjax says is read
 
 
 _LAUNCHER = """
@@ -107,7 +108,7 @@ class Bench:
         """The command as a process; shown: with its progress bar; closed: without these descriptors. options: of Popen, in
         place of pipes too.
         """
-        pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, 'text': True}
+        pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, **TEXT}
         environment = self.environment | {'GJAX_PROGRESS': str(int(shown))}
         command = launched(self.command(workdir, *extra), closed=closed)
         return subprocess.Popen(command, env=environment, **(pipes | options))

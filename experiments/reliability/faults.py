@@ -17,7 +17,7 @@ import time
 import warnings
 from pathlib import Path
 
-from experiments.reliability.bench import CODES, Bench, Outcome, last_line, one_line, size_of
+from experiments.reliability.bench import CODES, TEXT, Bench, Outcome, last_line, one_line, size_of
 
 STREAMED = ('--config.data.streaming=true', '--config.data.workers=1')
 
@@ -48,7 +48,7 @@ DAMAGES = {
     'truncated': lambda file: file.write_bytes(file.read_bytes()[: size_of(file) // 2]),
     'emptied': lambda file: file.write_bytes(b''),
     'deleted': lambda file: file.unlink(),
-    'replaced': lambda file: file.write_text('[1]'),
+    'replaced': lambda file: file.write_text('[1]', encoding='utf-8'),
     'one bit flipped': lambda file: file.write_bytes(_flipped(file.read_bytes())),
 }
 
@@ -176,7 +176,7 @@ def file_size_limits(bench: Bench, limits=(200, 4000, 12000)) -> Outcome:
         workdir = bench.root / f'limit{limit}'
 
         command = [sys.executable, '-c', _LIMITED, str(limit), *bench.command(workdir)]
-        done = subprocess.run(command, env=bench.environment, capture_output=True, text=True, check=False, timeout=300)
+        done = subprocess.run(command, env=bench.environment, capture_output=True, check=False, timeout=300, **TEXT)
         failure = one_line(done) or ('' if 'too large' in done.stderr else f'it said: {last_line(done.stderr)}')
         failure = failure or bench.judge(workdir)
         failures += [f'{limit} bytes: {failure}'] if failure else []
@@ -225,7 +225,7 @@ def clock_going_backwards(bench: Bench) -> Outcome:
     bench.until(process, lambda: any((workdir / 'checkpoints').glob('[0-9]*/commit_success.txt')))
     process.kill()
     process.wait()
-    done = subprocess.run(command, env=bench.environment, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(command, env=bench.environment, capture_output=True, check=False, timeout=300, **TEXT)
     failure = f'exit code {done.returncode}: {last_line(done.stderr)}' if done.returncode else bench.differs(workdir)
     return Outcome('clock going backwards', 1, (failure,) if failure else (), 'an hour a second, over a kill and a resume')
 
@@ -265,7 +265,7 @@ def lost_process(bench: Bench) -> Outcome:
     ends = bench.finish_several(bench.start_several(workdir, 2), 600)
     if any(end.returncode != 0 for end in ends):
         failures.append(f'the restart failed: {last_line(ends[0].stderr)}')
-    elif json.loads((workdir / 'run.json').read_text())['resumed_at'] == 0:
+    elif json.loads((workdir / 'run.json').read_text(encoding='utf-8'))['resumed_at'] == 0:
         failures.append('the restart began anew')
     notes = 'the other ends within a minute, the same commands resume'
     return Outcome('one of two processes lost (kill -9)', 1, tuple(failures[:1]), notes)

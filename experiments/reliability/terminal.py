@@ -41,7 +41,7 @@ def signals_at_any_time(bench: Bench, times: int = 21) -> Outcome:
 
 def _blocks_signals(process) -> bool:
     """Whether the process is past Python's own start: its main thread leaves SIGINT to another one."""
-    with open(f'/proc/{process.pid}/status') as file:
+    with open(f'/proc/{process.pid}/status', encoding='utf-8') as file:
         masks = [int(line.split()[1], 16) for line in file if line.startswith('SigBlk')]
     return any(mask >> (signal.SIGINT - 1) & 1 for mask in masks)
 
@@ -64,7 +64,7 @@ def streams(bench: Bench) -> Outcome:
         ('a standard output that nobody reads', 1, 0),
     ):
         workdir = bench.root / name.replace(' ', '_')
-        with open('/dev/full', 'w') as full, _unread() as unread:
+        with open('/dev/full', 'w', encoding='utf-8') as full, _unread() as unread:
             broken = {'a full': full, 'a missing': None}.get(' '.join(name.split()[:2]), unread)
             options = {('stdout', 'stderr')[number - 1]: broken, 'closed': (number,) if broken is None else ()}
             process = bench.start(workdir, shown=True, **options)
@@ -83,5 +83,5 @@ def streams(bench: Bench) -> Outcome:
 def _unread():
     read, write = os.pipe()
     os.close(read)
-    with os.fdopen(write, 'w') as stream:
+    with os.fdopen(write, 'w', encoding='utf-8') as stream:
         yield stream

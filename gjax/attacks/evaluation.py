@@ -57,27 +57,33 @@ def accuracy_curve(logits_fn: Callable, images, labels, eps_values, attack: Call
 
     Args:
       eps_values: [E] with E >= 1, ascending, in units of the images; 0 gives clean correctness.
-      attack: (logits_fn, images, labels, eps, rng) -> adversarial images.
+      attack: (logits_fn, images, labels, eps, rng) -> adversarial images. What it refuses of a radius (a linf one above the
+        width of its bounds, say) it refuses here too, where the radii are concrete.
       The rest as in `worst_case`.
 
     Returns:
       bool [B, E], not increasing along E.
 
     Raises:
-      ValueError: as `worst_case`; radii of another shape or, where they are concrete, negative or not ascending.
+      ValueError: as `worst_case`; radii of another shape, none of them or, where they are concrete, such as are negative,
+        not ascending, or none for the attack.
     """
     images, labels = _checked(images, labels, rng)
-    if (values := concrete(eps_values)) is not None:
-        check_shape('eps_values', values, (None,), '[E]')
+    dtype = widened(None, images)[1].dtype
+    values, eps_values = concrete(eps_values), jnp.asarray(eps_values, dtype)
+    check_shape('eps_values', eps_values, (None,), '[E]')
+    if not len(eps_values):
+        raise ValueError('eps_values is empty; allowed: at least one radius')
+    if values is not None:
         check_radii('eps_values', values.tolist())
+        largest = values.astype(dtype)[-1]  # below, where radii are traced, the attack's own checks cannot see them
+        jax.eval_shape(lambda images, labels, rng: attack(logits_fn, images, labels, largest, rng), images, labels, rng)
 
     def body(survived, inputs):
         eps, eps_rng = inputs
         survived &= _right(logits_fn, attack(logits_fn, images, labels, eps, eps_rng), images, labels)
         return survived, survived
 
-    eps_values = jnp.asarray(eps_values, widened(None, images)[1].dtype)
-    check_shape('eps_values', eps_values, (None,), '[E]')
     _, curve = lax.scan(
         body, _right(logits_fn, images, images, labels), (eps_values, jax.random.split(rng, eps_values.shape[0]))
     )

@@ -30,7 +30,7 @@ def _inside(package: str) -> Path:
 
 def _table(file: Path) -> np.ndarray:
     """uint8, a row a line."""
-    with gzip.open(file, 'rt') as text:
+    with gzip.open(file, 'rt', encoding='utf-8') as text:
         return np.loadtxt(text, delimiter=',', dtype=np.uint8)
 
 

@@ -23,6 +23,7 @@ _ROLES = {
 }
 _SHORT = {'tr': 'train', 'ts': 'test'}  # only beside one of the words that follow, as in imagesTr
 _FILLERS = ('images', 'image', 'imgs', 'img', 'pictures', 'photos', 'dataset', 'data', 'set', 'split', 'folder')
+_APART = ('unlabeled', 'unlabelled', 'unannotated', 'unseen', 'heldout', 'holdout')  # called so, a folder is no domain
 _SPLITS = 'train with one of test, val, valid, validation, eval, dev, or with test and one of the others'
 
 
@@ -107,10 +108,50 @@ def split_role(name: str) -> tuple[str, str]:
     return (roles[0], ' '.join(rest)) if len(roles) == 1 else ('', '')
 
 
-def _rests(names) -> tuple[set[str], set[str]]:
+def _glued(name: str) -> set[tuple[str, str]]:
+    """Every (role, stem) of a name in which a split's word and a stem touch: 'cattrain' has ('train', 'cat')."""
+    own = _letters(name)
+    places = ((word, found.span()) for word in _ROLES for found in re.finditer(word, own))
+    return {(_ROLES[word], own[:start] + own[end:]) for word, (start, end) in places if end - start < len(own)}
+
+
+def _letters(name: str) -> str:
+    """A name without case and separators."""
+    return re.sub(r'[\W_]', '', name.lower())
+
+
+def _roles(names) -> dict[str, tuple[str, str]]:
+    """{name: its role and the other words}, as `split_role` has them.
+
+    A name whose words are not apart, as 'cattrain' or 'testcat', has a role where another one has the same stem and another
+    role.
+    """
+    roles = {own: split_role(own) for own in names}
+    stems = {own: {(role, _letters(rest))} if role else _glued(own) for own, (role, rest) in roles.items()}
+    held = collections.defaultdict(set)  # {stem: roles}
+    for pairs in stems.values():
+        for role, stem in pairs:
+            held[stem].add(role)
+    for own in names:
+        pairs = sorted(pair for pair in stems[own] if len(held[pair[1]]) > 1)
+        if pairs and not roles[own][0]:
+            roles[own] = pairs[0]
+    return {own: (role, _letters(rest)) for own, (role, rest) in roles.items()}
+
+
+def _rests(roles) -> tuple[set[str], set[str]]:
     """The other words of names that mean a training split, and of those that mean another one (see `split_role`)."""
-    roles = list(map(split_role, names))
     return {rest for role, rest in roles if role == 'train'}, {rest for role, rest in roles if role not in ('', 'train')}
+
+
+def _look_apart(names) -> bool:
+    """Whether domains of these names are not to be pooled, though which is which split does not follow.
+
+    One is called unlabeled, unseen or held out, or one begins or ends with 'train' and another one with 'test'.
+    """
+    own = [_letters(name) for name in names]
+    train, test = ({name for name in own if name.startswith(word) or name.endswith(word)} for word in ('train', 'test'))
+    return any(word in name for name in own for word in _APART) or bool(train - test and test - train)
 
 
 def _splits(name: str, first: set[str], depth: int) -> dict[str, str]:
@@ -122,10 +163,12 @@ def _splits(name: str, first: set[str], depth: int) -> dict[str, str]:
     Raises:
       DataError: some look like splits, and which is which does not follow.
     """
-    roles = {own: split_role(own) for own in first}
-    trains, others = _rests(first)
+    roles = _roles(first)
+    trains, others = _rests(roles.values())
     if depth == 3:
-        look = bool(trains and others) or '' in trains | others
+        pairs = {(role, rest) for role, rest in roles.values() if role}
+        met = len({rest for _, rest in pairs}) < len(pairs)  # two splits of one stem
+        look = met or bool(trains and others) or '' in trains | others or _look_apart(first)
     else:
         look = bool(trains & others) or all(role and not rest for role, rest in roles.values())
     if not look:
@@ -209,8 +252,8 @@ def folder(path: str, image_size: int = 0, key: str = 'data.name') -> Dataset:
 
     - class/image, or domain/class/image, whose domains are pooled. A tenth of every class is the test split (`held_out`).
     - train/class/image with test/class/image, where folders may also be called training, train_images, Train_Set, ... and
-      testing, val, valid, validation, eval, dev, ... in any case. A validation folder is the test split, or beside a test
-      folder the validation split.
+      testing, val, valid, validation, eval, dev, ... in any case, or 'cattrain' and 'cattest', of one stem. A validation
+      folder is the test split, or beside a test folder the validation split.
     - image, or train/image with test/image: a set without labels.
 
     Classes are the names of the class folders, sorted as numbers if all are integers, else as text. Hidden and system
@@ -241,7 +284,7 @@ def folder(path: str, image_size: int = 0, key: str = 'data.name') -> Dataset:
         )
     first = {parts[0] for parts in tree.images} if depth > 1 else set()
     second = {parts[1] for parts in tree.images} if depth > 2 else set()
-    if set.intersection(*_rests(second)):
+    if set.intersection(*_rests(_roles(second).values())):
         raise DataError(
             f'{name} holds {listed(sorted(second), 5)} below {listed(sorted(first))}; allowed: split/class/image, or '
             'without labels split/image, as in folder:PATH/NAME'

@@ -50,7 +50,7 @@ class LikelihoodEvaluation:
             positive(f'evaluation.{name}', getattr(self, name), zero=False)
         if not 0 <= self.ood_quantile <= 1:
             raise ValueError(f'evaluation.ood_quantile is {self.ood_quantile}; allowed: 0..1')
-        check_radii('evaluation.curve', self.curve, self.norm)
+        check_radii('evaluation.curve', self.curve, self.norm, digits=4)  # as the metrics' names have
 
     def options(self) -> dict:
         """Keyword arguments of the final attacks."""

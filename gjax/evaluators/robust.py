@@ -38,7 +38,7 @@ class RobustEvaluation:
         check_eps('evaluation.eps', self.eps, self.norm)
         allowed = ('pgd', 'margin_pgd', 'momentum_iterative') if self.norm == 'linf' else ('pgd', 'margin_pgd')
         each_of('evaluation.attacks', self.attacks, allowed)
-        check_radii('evaluation.curve', self.curve, self.norm)
+        check_radii('evaluation.curve', self.curve, self.norm, digits=4)  # as the metrics' names have
 
     def functions(self):
         """The final attacks as functions (logits_fn, images, labels, rng) -> adversarial images."""

@@ -106,7 +106,7 @@ def _log(path: Path) -> tuple[dict, ...]:
     if not path.exists():
         return ()
     _check(path.is_file())
-    texts, lines = path.read_text().splitlines(), []
+    texts, lines = path.read_text(encoding='utf-8').splitlines(), []
     for number, text in enumerate(texts, 1):
         try:
             line = json.loads(text)

@@ -100,7 +100,8 @@ def _run_apart(jobs, at_a_time: int) -> list[tuple[Job, str]]:
                 for process in [p for p in running if p.poll() is not None]:
                     job = running.pop(process)
                     if process.returncode:
-                        last = (job.directory / 'output.log').read_text(errors='replace').strip().splitlines()[-1:]
+                        text = (job.directory / 'output.log').read_text(encoding='utf-8', errors='replace')
+                        last = text.strip().splitlines()[-1:]
                         failures.append((job, f'exit code {process.returncode}: {" ".join(last)}'))
                 done = 100 * sum(job.fraction() for job in jobs) / len(jobs)
                 bar.update(round(done) - bar.n)
@@ -120,7 +121,7 @@ def _start(job: Job) -> subprocess.Popen:
     """A process that does the job, and writes what it says to output.log in its directory."""
     with files.writing(job.directory):
         job.directory.mkdir(parents=True, exist_ok=True)
-        with open(job.directory / 'output.log', 'a') as output:
+        with open(job.directory / 'output.log', 'a', encoding='utf-8') as output:
             command = [sys.executable, '-m', 'gjax', *job.flags()]
             environment = os.environ | {'GJAX_PROGRESS': '0'}
             return subprocess.Popen(command, stdout=output, stderr=output, env=environment)

@@ -64,7 +64,7 @@ def _digest(study: Study, scale: str, directories) -> str:
 def _stored(workdir: Path) -> dict:
     """study.json, or {} where there is none, it is damaged, or one of its figures has gone."""
     try:
-        stored = json.loads((workdir / 'study.json').read_text())
+        stored = json.loads((workdir / 'study.json').read_text(encoding='utf-8'))
         return stored if all(Path(path).is_file() for path in stored['figures'].values()) else {}
     except (OSError, ValueError, KeyError, AttributeError):
         return {}

@@ -15,6 +15,7 @@ from gjax.train.store import files
 # GitHub lets snake_case be, and makes links of what begins like a web address: https://, www.
 _MARKUP = re.compile(r'[\\|`*~$\[\]]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?i:(?<=www))\.')
 _MAIL = re.compile(r'(?<=[\w.+-])@(?=\S*\.)')  # it makes links of mail addresses too, with a backslash or without
+_BAR, _ESCAPED_BAR = re.compile(r'(?<!\\)((?:\\\\)*)\|'), r'\1\|'  # a bar that no backslash escapes
 PAPERS = 'papers'  # the marker of the root README's table
 PAPER_COLUMNS = ('paper', 'claim', 'ours', "paper's", 'claims held', 'minutes', 'notebook')
 
@@ -30,10 +31,14 @@ def escape(text: str, limit: int = 80) -> str:
     return _MAIL.sub('@<!-- -->', _MARKUP.sub(r'\\\g<0>', html.escape(printable(text, limit), quote=False)))
 
 
+def _row(cells: Sequence[str]) -> str:
+    """One line of a markdown table. A cell's own markup stays; a bar or a line break in it does not end the cell."""
+    return f'| {" | ".join(_BAR.sub(_ESCAPED_BAR, " ".join(cell.splitlines())) for cell in cells)} |\n'
+
+
 def markdown(rows: Sequence[Sequence[str]]) -> str:
     """A markdown table; the first row is its head."""
-    lines = [rows[0], ['---'] * len(rows[0]), *rows[1:]]
-    return ''.join(f'| {" | ".join(line)} |\n' for line in lines)
+    return ''.join(map(_row, [rows[0], ['---'] * len(rows[0]), *rows[1:]]))
 
 
 def _cell(values: list[float], column: Column) -> str:
@@ -134,8 +139,8 @@ def paper_row(study: Study, claims: Mapping[str, Mapping], minutes: float | None
 def update_paper_row(path: Path, study: Study, cells: Sequence[str]) -> None:
     """Replaces a paper's row, and no other, in the table of papers of a README, or appends it."""
     head, tail = around(path, PAPERS)
-    old = path.read_text()[len(head) : -len(tail)].splitlines(keepends=True)
-    new, mark = f'| {" | ".join(cells)} |\n', f'(experiments/{study.name}/README.md)'
+    old = path.read_text(encoding='utf-8')[len(head) : -len(tail)].splitlines(keepends=True)
+    new, mark = _row(cells), f'(experiments/{study.name}/README.md)'
     if not old:
         old = markdown([PAPER_COLUMNS]).splitlines(keepends=True)
     if any(mark in line.split(' | ', 1)[0] for line in old):
@@ -153,7 +158,7 @@ def update_between(path: Path, marker: str, text: str) -> None:
 
 def around(path: Path, marker: str) -> tuple[str, str]:
     """A file's text up to <!-- marker --> and from <!-- /marker --> on; RunError if it has no such section."""
-    old = path.read_text() if path.is_file() else ''
+    old = path.read_text(encoding='utf-8') if path.is_file() else ''
     start, end = f'<!-- {marker} -->\n', f'<!-- /{marker} -->'
     if start not in old or end not in old:
         raise RunError(f'{path} has no section {start.strip()} ... {end}')

@@ -10,6 +10,7 @@ from gjax import data, methods
 from gjax.methods.core.contract import Stage
 from gjax.train import config as configs
 from gjax.train.errors import RunError
+from gjax.train.feeds import Opened
 from gjax.train.run import Run, check_stage
 from gjax.train.store.checkpoint import Checkpointer, from_arrays, to_arrays
 from gjax.train.store.records import read_results
@@ -18,14 +19,14 @@ from gjax.train.store.records import read_results
 class Chain:
     """The runs that one config describes: one for each stage of its method, or the only one, named ''.
 
-    Stages that train one method under one config are one `Run`, and compile once. The folder of a stage lies beside those of
-    its parents.
+    Stages that train one method under one config are one `Run`, and compile once; runs of the same data share its sets. The
+    folder of a stage lies beside those of its parents.
     """
 
     def __init__(self, config, mesh=None):
         self.config = configs.copy(config)
         configs.override(self.config, {'stage': ''})
-        self._mesh, self._runs, self._told = mesh, [], set()
+        self._mesh, self._runs, self._told, self._sets = mesh, [], set(), Opened()
         self.main = self.run(self.config)
         self.stages = {stage.name: stage for stage in self.main.method.stages()}
         check_stage(config, self.main.method)
@@ -49,7 +50,7 @@ class Chain:
         for known, run in self._runs:
             if known == plain and (run.whole_method.at(config.stage) if config.stage else run.whole_method) == run.method:
                 return run
-        self._runs.append((plain, Run(config, self._mesh)))
+        self._runs.append((plain, Run(config, self._mesh, self._sets)))
         return self._runs[-1][1]
 
     def told(self, run: Run) -> list[str]:

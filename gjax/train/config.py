@@ -1,28 +1,22 @@
 """Experiment configs: loading FILE:ARG, overriding keys from the command line, completing and checking."""
 
-import ast
 import difflib
 import importlib.util
 import json
-import math
 import os
+import re
 import sys
+import traceback
 from pathlib import Path
 
 import ml_collections
-import numpy as np
 
 import gjax
 from gjax.methods import defaults
-from gjax.train.errors import RunError
+from gjax.train.errors import ConfigError, RunError
+from gjax.train.values import SPANS, UNITS, check_seed, parse, plain
 
-_UNITS = ('steps', 'examples', 'epochs')
-_PATHS = ('npz:', 'folder:', 'inception:')  # what a value begins with that goes on with a path
 FORMAT = 2  # of config.json and run.json
-
-
-class ConfigError(RunError):
-    """A config file, key or value is wrong."""
 
 
 def base_config() -> ml_collections.ConfigDict:
@@ -62,7 +56,7 @@ def base_config() -> ml_collections.ConfigDict:
             'batch_size': 128,  # over all devices together
             'eval_batch_size': 512,
             'steps_per_call': 50,  # training steps inside one compiled call; at most one epoch
-            **{f'{name}_{unit}': 0 for name in ('total', 'eval_every', 'checkpoint_every') for unit in _UNITS},
+            **{f'{name}_{unit}': 0 for name in SPANS for unit in UNITS},
         }
     )
     config.method = ml_collections.ConfigDict({'name': 'supervised'})
@@ -75,7 +69,7 @@ def base_config() -> ml_collections.ConfigDict:
 def duration(section, name: str, steps_per_epoch: int, batch_size: int) -> int:
     """Steps of `name` ('total', 'eval_every', ...) in a config section, from its _steps, _examples or _epochs key."""
     scale = {'steps': 1.0, 'examples': 1.0 / batch_size, 'epochs': float(steps_per_epoch)}
-    for unit in _UNITS:
+    for unit in UNITS:
         value = section[f'{name}_{unit}']
         if value < 0:
             raise ConfigError(f'train.{name}_{unit} is {value}; allowed: >= 0')
@@ -86,7 +80,7 @@ def duration(section, name: str, steps_per_epoch: int, batch_size: int) -> int:
 
 def in_epochs(section) -> str:
     """The first duration of a config's section `train` that counts in epochs, e.g. 'total_epochs'; '' if none does."""
-    for name in ('total', 'eval_every', 'checkpoint_every'):
+    for name in SPANS:
         if section[f'{name}_epochs'] and not (section[f'{name}_steps'] or section[f'{name}_examples']):
             return f'{name}_epochs'
     return ''
@@ -123,7 +117,7 @@ def _find(file: str) -> Path:
         if candidate.suffix == '.py' and candidate.is_file():
             return candidate
     known = [p.relative_to(experiments_dir().parent).as_posix() for p in experiments_dir().glob('*/*.py')]
-    known = sorted(k for k in known if 'def get_config' in (experiments_dir().parent / k).read_text())
+    known = sorted(k for k in known if 'def get_config' in (experiments_dir().parent / k).read_text(encoding='utf-8'))
     raise ConfigError(f'--config is {file!r}, but there is no such file; shipped: {", ".join(known)}')
 
 
@@ -133,97 +127,6 @@ def _unknown(key: str, part: str, section) -> ConfigError:
     prefix = key[: key.rindex(part)] if part in key else ''
     hint = f'did you mean config.{prefix}{near[0]}?' if near else f'known here: {", ".join(known)}'
     return ConfigError(f'there is no config.{key}; {hint}')
-
-
-def check_seed(seed) -> None:
-    """Raises ConfigError for a seed outside 0..2**32-1: random keys keep 32 bits, so two seeds would be one."""
-    if not 0 <= seed < 2**32:
-        raise ConfigError(f'config.seed is {seed}; allowed: 0..{2**32 - 1}')
-
-
-def _absolute(path: str) -> str:
-    """A path that means the same from every folder; '~' is the user's home.
-
-    Raises:
-      ConfigError: the home is not known.
-    """
-    try:
-        return str(Path(os.path.abspath(Path(path).expanduser())))
-    except RuntimeError:
-        raise ConfigError(f'{path!r} begins in a home folder, and this user has none; allowed: absolute paths') from None
-
-
-def _plain(key: str, value):
-    """A config's value as Python has it: no NumPy scalars, absolute paths, tuples for lists."""
-    if isinstance(value, list | tuple):
-        return tuple(_plain(key, item) for item in value)
-    if isinstance(value, np.generic):
-        value = value.item()
-    if not isinstance(value, str) or not value:
-        return value
-    prefix = next((prefix for prefix in _PATHS if value.startswith(prefix) and value != prefix), '')
-    return prefix + _absolute(value.removeprefix(prefix)) if prefix or key in ('net.weights', 'data.dir') else value
-
-
-def _parse(key: str, text, old):
-    """`text` (from the command line, or already a value) in the type of `old`."""
-    if not isinstance(text, str) or isinstance(old, str):
-        value = text
-    elif isinstance(old, bool):
-        words = {'true': True, '1': True, 'yes': True, 'false': False, '0': False, 'no': False}
-        value = words.get(text.lower(), text)
-    else:
-        try:
-            value = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            value = _quotients(text) if isinstance(old, float | tuple) else text
-    value = _plain(key, value)
-    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if isinstance(old, int) and not isinstance(old, bool) and isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, list | tuple):
-        value = _parse_items(key, text, value, old)
-    numbers = value if isinstance(value, tuple) else (value,)
-    if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
-        raise ConfigError(f'config.{key} is {text!r}; allowed: finite numbers')
-    durations = tuple(f'train.{name}_{unit}' for name in ('total', 'eval_every', 'checkpoint_every') for unit in _UNITS)
-    duration_key = key in durations and isinstance(value, int | float)
-    if old is not None and type(value) is not type(old) and not (duration_key and not isinstance(value, bool)):
-        raise ConfigError(f'config.{key} is {text!r}; allowed: a value of type {type(old).__name__}, like {old!r}')
-    return value
-
-
-def _number(node):
-    """The number that a syntax tree writes down: a constant, perhaps with a sign, or a quotient of two; else ValueError."""
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
-        over, under = _number(node.left), _number(node.right)
-        if isinstance(node.left, ast.BinOp) or isinstance(node.right, ast.BinOp) or not under:
-            raise ValueError('no quotient of two numbers')
-        return over / under
-    value = ast.literal_eval(node)
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise ValueError('no number')
-    return value
-
-
-def _quotients(text: str):
-    """The value of text such as '8/255' or '(0, 4/255, 8/255)', in the way of `ast.literal_eval`; others as they are."""
-    try:
-        node = ast.parse(text.strip(), mode='eval').body
-        return tuple(map(_number, node.elts)) if isinstance(node, ast.Tuple | ast.List) else _number(node)
-    except (ValueError, SyntaxError, OverflowError, RecursionError):
-        return text
-
-
-def _parse_items(key: str, text, values, old) -> tuple:
-    """The items of a sequence, each a scalar of the type that the old ones have (any, where there is none to go by)."""
-    kind = type(old[0]) if isinstance(old, tuple) and old else None
-    values = tuple(float(v) if kind is float and type(v) is int else v for v in values)
-    if any(isinstance(v, list | tuple | dict) or (kind and type(v) is not kind) for v in values):
-        like = f' of {kind.__name__}, like {old!r}' if kind else ''
-        raise ConfigError(f'config.{key} is {text!r}; allowed: a tuple{like}')
-    return values
 
 
 def override(config, overrides: dict) -> None:
@@ -242,7 +145,7 @@ def override(config, overrides: dict) -> None:
             if i == len(parts) - 1:
                 if isinstance(section[part], ml_collections.ConfigDict):
                     raise ConfigError(f'config.{key} is a section; set one of its keys: {", ".join(section[part].keys())}')
-                value = _parse(key, text, section[part])
+                value = parse(key, text, section[part])
                 with section.ignore_type():
                     section[part] = value
             section = section[part]
@@ -277,6 +180,11 @@ def load(spec: str, overrides: dict | None = None) -> ml_collections.ConfigDict:
         raise ConfigError(f'--config is {file!r}, which defines no get_config')
     try:
         config = module.get_config(arg) if arg else module.get_config()
+    except RunError:
+        raise
+    except Exception as error:
+        raise ConfigError(f'--config={spec}: {_reason(error, path)}') from error
+    try:
         if (method := overrides.get('method.name', config.method.name)) != config.method.name:
             defaults({**config.to_dict(), 'method': {'name': method}})  # refuses an unknown name
             raise ValueError(
@@ -286,7 +194,7 @@ def load(spec: str, overrides: dict | None = None) -> ml_collections.ConfigDict:
         if net != config.net.name:  # the options of one network mean nothing to another
             config.net = ml_collections.ConfigDict({'name': net})
         complete(config)
-    except (ValueError, TypeError) as error:  # ml_collections refuses another type than the old one by a TypeError
+    except (ValueError, TypeError) as error:
         raise ConfigError(f'--config={spec}: {error}') from error
     _make_plain(config)
     config.lock()
@@ -295,15 +203,36 @@ def load(spec: str, overrides: dict | None = None) -> ml_collections.ConfigDict:
     return config
 
 
+# How ml_collections refuses a value that is not of the type of the old one.
+_OTHER_TYPE = re.compile(
+    r"field '(.+?)'.*?\. (.*) is of original type <class '(.+?)'> .* to type <class '(.+?)'>", re.DOTALL
+)
+
+
+def _reason(error: Exception, path: Path) -> str:
+    """Why the config file at `path` has raised this error, on one line; its own refusals, ValueErrors, as they are."""
+    if isinstance(error, ValueError):
+        return str(error)
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    where = f'line {lines[-1]}: ' if lines else ''
+    if isinstance(error, TypeError) and (found := _OTHER_TYPE.search(str(error))):
+        key, value, kind, needed = found.groups()
+        such = f', such as {needed}({value})' if kind.startswith('numpy.') and needed in ('int', 'float', 'bool') else ''
+        return f'{where}{key} is {value:.60}, of type {kind}; allowed: a value of type {needed}{such}'
+    text = error.args[0] if error.args else ''
+    text = text.args[0] if isinstance(text, KeyError) and text.args else text  # ml_collections' of an unknown key
+    return f'{where}{type(error).__name__}: {" ".join(str(text).split())[:300]}'
+
+
 def _make_plain(config) -> None:
-    """Rewrites the values that a config file gives as `_plain` has them."""
+    """Rewrites the values that a config file gives as `values.plain` has them."""
     for key, value in flatten(config.to_dict()).items():
         *sections, last = key.split('.')
         section = config
         for name in sections:
             section = section[name]
         with section.ignore_type():
-            section[last] = _plain(key, value)
+            section[last] = plain(key, value)
 
 
 def to_json(config) -> str:
@@ -396,7 +325,7 @@ def _tuples(value):
 def read(file: Path) -> ml_collections.ConfigDict:
     """The config in a run directory's config.json; ConfigError names the file if it is damaged."""
     try:
-        return from_json(file.read_text())
+        return from_json(file.read_text(encoding='utf-8'))
     except ConfigError as error:  # whole, but of another gjax, or edited
         reason = ' '.join(str(error).split())[:300]
         raise ConfigError(f'{file} does not fit this gjax: {reason}{_registering(reason)}') from error

@@ -1,8 +1,16 @@
-"""Errors that a user can cause or act on; the command line prints their one line instead of a traceback."""
+"""Errors and warnings that a user can cause or act on; the command line prints their one line, and no traceback."""
 
 
 class RunError(RuntimeError):
     """A run cannot start or go on."""
+
+
+class ConfigError(RunError):
+    """A config file, key or value is wrong."""
+
+
+class RunWarning(UserWarning):
+    """What a user should know of a run that goes on; the command line prints its one line."""
 
 
 class NonFiniteError(RunError):

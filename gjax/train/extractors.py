@@ -28,7 +28,7 @@ def _alone(folder: Path):
         yield
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_suffix('.lock'), 'w') as lock:
+    with open(folder.with_suffix('.lock'), 'w', encoding='utf-8') as lock:
         with contextlib.suppress(OSError):  # some network file systems have no locks
             fcntl.flock(lock, fcntl.LOCK_EX)
         processes.barrier('extractor')

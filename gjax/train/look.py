@@ -170,11 +170,7 @@ class Look:
         Raises:
           gjax.data.DataError: unknown, unreadable or of another form; one line in the words of the config's `key`.
         """
-        height, _, channels = shape = self.info.image_shape
-        other = data.find(name, self._run.config.data.dir or None, height, channels, key=key)
-        if tuple(other.image_shape) != tuple(shape):
-            raise data.DataError(f'{key} has {name!r}, images of {other.image_shape}; allowed: {shape}, as data.name has')
-        return other
+        return self._run.other_set(name, key)
 
     def _evaluate(self, function: Callable):
         run = self._run

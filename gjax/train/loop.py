@@ -13,7 +13,7 @@ from gjax.signals import Hold
 from gjax.train import config as configs
 from gjax.train import processes, progress
 from gjax.train.chain import Chain
-from gjax.train.errors import Interrupted, NonFiniteError, RunError
+from gjax.train.errors import Interrupted, NonFiniteError, RunError, RunWarning
 from gjax.train.look import Look
 from gjax.train.progress import Speed
 from gjax.train.run import Run
@@ -114,9 +114,9 @@ def _one_stage(chain: Chain, name: str, workdir: Path, signals, profile=(), *, a
     trace = _Trace(workdir / 'profile', profile, run.num_steps)
     for line in chain.told(run) if processes.is_main() else ():
         progress.tell(line)
+    run.prepare_evaluators()  # they may open sets of their own, whose data is checked too
     for folder in (workdir, *chain.parents(name, workdir).values()):
         check_same_data(run.fingerprints(), folder, accept=accept)
-    run.prepare_evaluators()
     if chain.trains(name):
         run.prepare()
     with contextlib.ExitStack() as stack:
@@ -139,7 +139,7 @@ class _Trace:
     def warn(self, step: int) -> None:
         """Warns if the run has ended, at `step`, before any step to be profiled."""
         if self.cuts and not self._traced:
-            warnings.warn(f'the run ended at step {step}: there was nothing left to profile', stacklevel=3)
+            warnings.warn(f'the run ended at step {step}: there was nothing left to profile', RunWarning, stacklevel=3)
 
     def at(self, step: int) -> None:
         """Starts or stops the profiler if `step` is one of its bounds."""
@@ -333,6 +333,7 @@ def evaluate_run(
     if not config.stage and run.method.stages():
         names = ', '.join(stage.name for stage in run.method.stages())
         raise RunError(f'{workdir} holds a run for each stage; --workdir must be one of them: {names}')
+    run.prepare_evaluators()
     check_same_data(run.fingerprints(), workdir, accept=accept_changed_data)
     folder, restored = workdir / 'checkpoints', None
     if folder.is_dir():

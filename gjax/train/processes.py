@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from gjax.train.errors import RunError
+from gjax.train.errors import RunError, RunWarning
 
 HEARTBEAT_SECONDS = 30  # a process that is silent for so long is given up, and the run with it
 
@@ -120,6 +120,7 @@ def _bind_address(address: str, host: str) -> str | None:
     warnings.warn(
         f'process 0 listens on all interfaces: {host} is not known here as an address of this machine; '
         '--coordinator_bind_address=HOST:PORT says where it shall listen',
+        RunWarning,
         stacklevel=3,
     )
     return None

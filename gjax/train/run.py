@@ -89,9 +89,17 @@ class Measured(NamedTuple):
 class Run:
     """One run's parts, built from its config."""
 
-    def __init__(self, config, mesh=None):
+    def __init__(self, config, mesh=None, opened: feeds.Opened | None = None):
+        """
+        Args:
+          config: a locked ConfigDict.
+          mesh: devices to use; default all.
+          opened: shares data sets with other runs on the same mesh.
+        """
         self.config = config
+        self._sets, self._copies = opened or feeds.Opened(), {}
         self._compiled = {}
+        self._others = {}  # {'KEY NAME': fingerprint} of sets beside its own that evaluators have opened
         self.check = lambda: None  # called before every evaluated batch; may raise to stop
         self.mesh = data_mesh() if mesh is None else mesh
         _check_ranges(config, self.mesh)
@@ -140,7 +148,7 @@ class Run:
         config, pools = self.config, self.pools
         if not (config.data.streaming and self.datasets):
             feeds.check_memory(self.datasets.values(), self.mesh)
-            return feeds.Resident(self.datasets, pools, self.mesh)
+            return feeds.Resident(self.datasets, pools, self.mesh, self._copies)
         sizes = [pool.draw.batch_size * self.datasets[pool.role.sets[0]].example_bytes for pool in pools.values()]
         self.steps_per_call = max(1, min(self.steps_per_call, feeds.CHUNK_BYTES // max(sizes, default=1)))
         lengths = {'num_steps': self.num_steps, 'max_steps': self.steps_per_call}
@@ -148,11 +156,12 @@ class Run:
 
     def _opened(self, cls) -> dict[str, data.Dataset]:
         """The sets of the config, whose columns are of kinds that the method takes."""
-        found = data.open_sets(self.config.data, self.config.seed)
-        for field in next(iter(found.values())).fields.values():
-            if field.kind not in cls.KINDS:
-                name = self.config.method.name
-                raise RunError(f'the data has columns of kind {field.kind}; allowed for {name}: {", ".join(cls.KINDS)}')
+        found, self._copies = self._sets.sets(self.config.data, self.config.seed)
+        for own, dataset in found.items():
+            for field in dataset.fields.values():
+                if field.kind not in cls.KINDS:
+                    allowed = f'allowed for {self.config.method.name}: {", ".join(cls.KINDS)}'
+                    raise RunError(f'{own}, {dataset.name}, has columns of kind {field.kind}; {allowed}')
         return found
 
     def _set_facts(self, sets: methods.Sets) -> None:
@@ -196,13 +205,26 @@ class Run:
         least = min(len(pool.rows) for pool in self.pools.values())
         return self._read_first(np.linspace(0, least - 1, min(count, least)).astype(int))
 
+    def other_set(self, name: str, key: str) -> data.Dataset:
+        """See `Look.other_set`. From now on the set is among the run's fingerprints, as 'KEY NAME'."""
+        shape = self.info.image_shape
+        height, channels = (shape[0], shape[2]) if len(shape) == 3 else (0, 0)  # points have no other form
+        other = data.find(name, self.config.data.dir or None, height, channels, key=key)
+        if tuple(other.image_shape) != tuple(shape):
+            raise data.DataError(f'{key} has {name!r}, images of {other.image_shape}; allowed: {shape}, as data.name has')
+        self._others[f'{key} {name}'] = fingerprint(other)
+        return other
+
     def fingerprints(self) -> dict[str, dict]:
-        """{set: its `gjax.data.fingerprint.fingerprint`}, of all sets of the run.
+        """{set: its `gjax.data.fingerprint.fingerprint`}, of all sets on which the run trains or measures.
+
+        Those that are none of the run's own are known once `prepare_evaluators` has opened them.
 
         Raises:
           gjax.data.DataError: a file cannot be read.
         """
-        return self.once('fingerprints', lambda: {name: fingerprint(own) for name, own in self.datasets.items()})
+        own = self.once('fingerprints', lambda: {name: fingerprint(own) for name, own in self.datasets.items()})
+        return own | self._others
 
     def drawn_examples(self):
         """A batch of training examples of the first role, drawn by the seed; None without data."""

@@ -118,6 +118,24 @@ def test_worst_case_and_curves_refuse_what_they_would_broadcast(jit):
         wrap(partial(curve, eps=np.zeros((1, 2))))(images, labels)
     with pytest.raises(ValueError, match=r'^eps_values is \[0.2, 0.1\]; allowed: ascending radii >= 0'):
         wrap(partial(curve, eps=(0.2, 0.1)))(images, labels)
+    with pytest.raises(ValueError, match=r'^eps_values is empty; allowed: at least one radius'):
+        wrap(partial(curve, eps=()))(images, labels)
+
+
+def _pgd_of_norm(logits_fn, images, labels, eps, rng, *, norm):
+    return attacks.pgd(logits_fn, images, labels, eps, rng=rng, steps=1, step_size=eps, norm=norm)
+
+
+@pytest.mark.parametrize('jit', [False, True])
+def test_a_curve_refuses_radii_that_its_attack_refuses(jit):
+    wrap = jax.jit if jit else lambda function: function
+
+    def curve(images, labels, norm, eps=(0.0, 2.0, 8.0)):
+        return attacks.accuracy_curve(linear, images, labels, eps, partial(_pgd_of_norm, norm=norm), rng=KEY)
+
+    with pytest.raises(ValueError, match=r'^eps is 8; allowed for linf: 0..1, the width of the bounds \(8/255\?\)'):
+        wrap(partial(curve, norm='linf'))(IMAGES, LABELS)
+    assert jax.eval_shape(partial(curve, norm='l2'), IMAGES, LABELS).shape == (8, 3)
 
 
 def test_a_number_is_no_key():
@@ -354,3 +372,15 @@ def test_clean_under_debug_nans():
             ATTACKS[name](IMAGES, LABELS, 0.1)
         for name in ('pgd_l2', 'carlini_wagner'):
             jax.jit(lambda x, name=name: ATTACKS[name](x, LABELS, 0.1))(IMAGES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ATTACKS)
+def test_every_attack_is_clean_under_debug_nans(name):
+    """Also where a gradient is zero, an image at its bounds, and the radius 0."""
+    images = IMAGES.copy()
+    images[0], images[1], images[2] = 0, 1, 0.5
+    with jax.debug_nans(True):
+        for eps in (0.0, 0.1):
+            found = ATTACKS[name](images, LABELS, eps)
+            assert np.isfinite(found).all()

@@ -32,7 +32,7 @@ def _busy(code, **options):
 
 def _watches(process) -> bool:
     """Whether the process has called `signals.watch`: its main thread blocks SIGINT."""
-    with open(f'/proc/{process.pid}/status') as file:
+    with open(f'/proc/{process.pid}/status', encoding='utf-8') as file:
         (mask,) = (int(line.split()[1], 16) for line in file if line.startswith('SigBlk'))
     return bool(mask >> (signal.SIGINT - 1) & 1)
 

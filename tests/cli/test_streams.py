@@ -32,13 +32,13 @@ def test_characters_that_the_terminal_lacks_are_escaped():
 
 
 def test_a_full_standard_error_ends_nothing():
-    with open('/dev/full', 'w') as full:
+    with open('/dev/full', 'w', encoding='utf-8') as full:
         done = _says("print('a', file=sys.stderr, flush=True); print('b'); print('c', file=sys.stderr)", stderr=full)
         assert (done.returncode, done.stdout) == (0, 'b\n')
 
 
 def test_a_full_standard_output_ends_nothing_and_is_told_at_the_end():
-    with open('/dev/full', 'w') as full:
+    with open('/dev/full', 'w', encoding='utf-8') as full:
         done = _says("print('a', flush=True); print('b', file=sys.stderr)", stdout=full)
     assert done.returncode == 1
     assert done.stderr == 'b\ngjax: error: standard output cannot be written: No space left on device\n'
@@ -47,7 +47,7 @@ def test_a_full_standard_output_ends_nothing_and_is_told_at_the_end():
 def test_a_reader_that_has_gone_is_no_failure():
     read, write = os.pipe()
     os.close(read)
-    with os.fdopen(write, 'w') as gone:
+    with os.fdopen(write, 'w', encoding='utf-8') as gone:
         done = _run('-m', 'gjax', '--help', stdout=gone)
         assert (done.returncode, done.stderr) == (0, '')
         assert _run('-m', 'gjax', 'fly', stderr=gone).returncode == 2
@@ -64,7 +64,7 @@ def test_missing_descriptors_are_not_those_of_the_next_file(tmp_path):
 def test_a_run_without_a_standard_error_and_its_report_on_an_ascii_terminal(tmp_path):
     command = ['-m', 'gjax', 'train', '--config=iaat/digits.py:supervised', *tiny_flags()]
     shown = {'GJAX_PROGRESS': '1', 'PYTHONIOENCODING': 'ascii'}
-    with open('/dev/full', 'w') as full:
+    with open('/dev/full', 'w', encoding='utf-8') as full:
         done = _run(*command, '--config.seed=1', f'--workdir={tmp_path}/runs/é/seed1', stderr=full, env=shown)
     assert done.returncode == 0
     done = _run(*command, f'--workdir={tmp_path}/runs/é/seed0', stderr=None, closed=[2], env=shown)

@@ -215,6 +215,11 @@ def tiny_config(case: str, data_name: str, **overrides) -> ml_collections.Config
     return config
 
 
+def chain_config(data_name: str) -> ml_collections.ConfigDict:
+    """The tiny run of a pipeline: a dense network, and a ticket that begins from its weights."""
+    return tiny_config('lottery_tickets', data_name, stage='', **L2)
+
+
 def battery_config(case: str, data_name: str) -> ml_collections.ConfigDict:
     """The config under which the battery trains a case: attacks in the l2 ball, and steps enough to learn the toy."""
     config = tiny_config(case, data_name, **L2)

@@ -1,7 +1,8 @@
 """One of several processes that train the tiny run of every case, one run after the other.
 
 python -m tests.contract.several ADDRESS COUNT NUMBER DATA OUT STREAMING CASE...
-Beside each run, process 0 stores the examples of every step as OUT/CASE/examples_of_steps.npy.
+Beside each run, process 0 stores the examples of every step as OUT/CASE/examples_of_steps.npy. The case `chain` is a
+pipeline (`cases.chain_config`), whose runs lie in OUT/chain/STAGE.
 """
 
 import sys
@@ -15,7 +16,9 @@ from gjax.train import processes
 from gjax.train.devices import replicated
 from gjax.train.loop import train_and_evaluate
 from gjax.train.run import Run
-from tests.contract.cases import L2, tiny_config
+from tests.contract.cases import L2, chain_config, tiny_config
+
+CHAIN = 'chain'
 
 
 def examples_of_steps(run) -> np.ndarray:
@@ -36,6 +39,9 @@ def main(address, count, number, data, out, streaming, *cases):
     jax.config.update('jax_numpy_rank_promotion', 'raise')
     assert jax.process_count() == int(count)
     for case in cases:
+        if case == CHAIN:
+            train_and_evaluate(chain_config(data), Path(out, case))
+            continue
         config = tiny_config(case, data, data__streaming=streaming, **L2)
         train_and_evaluate(config, Path(out, case))
         index = examples_of_steps(Run(config))

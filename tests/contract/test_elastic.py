@@ -14,12 +14,13 @@ import jax
 import numpy as np
 import pytest
 
+from gjax.train.chain import Chain
 from gjax.train.devices import data_mesh
 from gjax.train.loop import train_and_evaluate
 from gjax.train.run import Run
 from gjax.train.store.records import read_metrics
-from tests.contract.cases import KINDS, L2, ONE_ROLE_AND_TWO, tiny_config
-from tests.contract.several import examples_of_steps
+from tests.contract.cases import KINDS, L2, ONE_ROLE_AND_TWO, chain_config, tiny_config
+from tests.contract.several import CHAIN, examples_of_steps
 
 
 def _several(count, data, out, streaming, cases):
@@ -94,6 +95,28 @@ def test_two_processes_are_one_and_their_checkpoint_goes_on_in_one(case, two, fi
 def test_two_processes_that_stream_are_one_that_does_not(case, finished, toy_data, tmp_path):
     _several(2, toy_data, tmp_path, True, [case])
     _check(case, tmp_path, finished, toy_data, tmp_path, streaming=True)
+
+
+@pytest.mark.slow
+def test_a_pipeline_on_two_processes_is_that_on_one_and_goes_on_in_one(toy_data, tmp_path):
+    """The second stage begins, in both processes, from the checkpoint that both wrote in the first."""
+    config, mesh = chain_config(toy_data), data_mesh(jax.devices()[:1])
+    _several(2, toy_data, tmp_path, False, [CHAIN])
+    whole = train_and_evaluate(config, tmp_path / 'one', mesh=mesh)
+    stages = [stage.name for stage in Chain(config, mesh).main.method.stages()]
+    assert stages[:2] == ['dense', 'round01']
+    results = json.loads((tmp_path / CHAIN / 'results.json').read_text(encoding='utf-8'))
+    assert results['metrics'] == pytest.approx(whole['metrics'], rel=1e-5, abs=1e-5)
+    for name in stages:
+        _assert_same_run(tmp_path / CHAIN / name, tmp_path / 'one' / name)
+        record = json.loads((tmp_path / CHAIN / name / 'run.json').read_text(encoding='utf-8'))
+        assert len(record['devices']) == 2
+    shutil.copytree(tmp_path / CHAIN, tmp_path / 'again')
+    shutil.rmtree(tmp_path / 'again' / stages[-1])
+    (tmp_path / 'again/results.json').unlink()
+    again = train_and_evaluate(config, tmp_path / 'again', mesh=mesh)
+    assert again['metrics'] == pytest.approx(whole['metrics'], rel=1e-5, abs=1e-5)
+    _assert_same_run(tmp_path / 'again' / stages[-1], tmp_path / 'one' / stages[-1])
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ def test_what_killed_downloads_left_is_removed_and_nothing_else(server, tmp_path
     os.mkfifo(tmp_path / 'a.zip.4.partial')
     content = whole_file('a.zip')
     server.files['a.zip'] = (len(content), content)
-    with open(tmp_path / 'a.zip.2.partial') as living:  # another process downloads it now
+    with open(tmp_path / 'a.zip.2.partial', 'rb') as living:  # another process downloads it now
         fcntl.flock(living, fcntl.LOCK_EX)
         _from(server, 'a.zip', tmp_path)
     expected = {*kept, 'a.zip', *(f'a.zip.{i}.partial' for i in (2, 3, 4))}

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pickle
+import shutil
 import socket
 import stat
 
@@ -49,6 +50,10 @@ def test_names_that_are_not_all_integers_are_in_the_order_of_text(tmp_path):
         ('Training Set', 'eval', ''),
         ('ILSVRC2012_img_train', 'ILSVRC2012_img_val', ''),
         ('train2017', 'test2017', 'val2017'),
+        ('cattrain', 'cattest', ''),
+        ('TRAINCAT', 'TESTCAT', 'VALCAT'),
+        ('cat_train', 'cattest', ''),
+        ('mytrainimages', 'mytestimages', 'myvalidimages'),
     ],
 )
 @pytest.mark.parametrize('classes', [('cat', 'dog'), ()])
@@ -78,6 +83,16 @@ def test_split_folders_are_splits_by_any_of_their_names(tmp_path, train, test, v
         ('test',),
         ('trainA/cat', 'trainB/cat', 'testA/cat', 'testB/cat'),
         ('train_a/cat', 'test_b/cat'),
+        ('labeled/cat', 'unlabeled/cat'),
+        ('Labelled_Images/cat', 'UnlabelledImages/cat'),
+        ('seen/cat', 'unseen/cat'),
+        ('photo/cat', 'held-out/cat'),
+        ('unlabeled/cat',),
+        ('cattrain/cat', 'cattest/cat', 'photo/cat'),
+        ('cattrain/cat', 'dogtest/cat'),
+        ('catval/cat', 'cattest/cat'),
+        ('cat_val/cat', 'cat_test/cat'),
+        ('cattrain/cat', 'cattest/cat', 'dogtrain/cat', 'dogtest/cat'),
     ],
 )
 def test_folders_that_look_like_splits_are_never_pooled(tmp_path, folders):
@@ -90,16 +105,31 @@ def test_folders_that_look_like_splits_are_never_pooled(tmp_path, folders):
 def test_splits_below_other_folders_are_never_taken_for_classes(tmp_path, above):
     write(tmp_path, f'{above}/train/*10', f'{above}/val/*10')
     refused(tmp_path, f'holds train, val below {above}; allowed: split/class/image')
+    write(tmp_path / 'glued', f'{above}/cattrain/*10', f'{above}/cattest/*10')
+    refused(tmp_path / 'glued', f'holds cattest, cattrain below {above}; allowed: split/class/image')
+    shutil.rmtree(tmp_path / 'glued')
     assert {name: len(own) for name, own in find(tmp_path / above).splits.items()} == {'train': 10, 'test': 10}
 
 
-@pytest.mark.parametrize('folders', [('train', 'bus'), ('test_tube', 'cat'), ('beach/a', 'train_station/a')])
+@pytest.mark.parametrize(
+    'folders',
+    [
+        ('train', 'bus'),
+        ('test_tube', 'cat'),
+        ('beach/a', 'train_station/a'),
+        ('contest', 'strain'),
+        ('labeled', 'unlabeled'),
+        ('contest/a', 'beach/a'),
+        ('terrain/a', 'protest/a'),
+        ('seen/a', 'sketch/a'),
+    ],
+)
 def test_classes_and_domains_may_be_called_like_a_split(tmp_path, folders):
     for number, folder in enumerate(folders):
         write(tmp_path, f'{folder}/*10', start=10 * number)
     dataset = find(tmp_path)
     assert (len(dataset.train), len(dataset.test)) == (18, 2)
-    assert dataset.class_names == (('a',) if 'beach/a' in folders else tuple(sorted(folders)))
+    assert dataset.class_names == (('a',) if '/' in folders[0] else tuple(sorted(folders)))
 
 
 def test_roles_of_folder_names():

@@ -23,6 +23,8 @@ SPLITS = {
     'Test-Set': 'test',
 }
 SPLITS |= {'val': 'validation', 'VALID': 'validation', 'validation_images': 'validation', 'Dev': 'validation'}
+GLUED = {'cattrain': 'train', 'CatTest': 'test', 'catval': 'validation'}  # where two of them meet
+APART = ('unlabeled', 'Unseen_Classes', 'held-out')
 CLASSES = (
     'cat',
     'Dog',
@@ -39,8 +41,9 @@ CLASSES = (
     '.ipynb_checkpoints',
     'lost+found',
 )
-DOMAINS = ('art', 'photo', '7', *SPLITS, '.cache')
+DOMAINS = ('art', 'photo', '7', 'seen', *SPLITS, *GLUED, *APART, '.cache')
 FILES = ('a.png', 'b.PNG', 'c.bmp', 'D.jpeg', 'e.webp', 'f.png', 'g.png', 'h.png', 'i.png', 'j.png')
+KINDS = ('PNG', 'PNG', 'BMP')  # of the contents, whatever the names say
 OTHERS = ('notes.txt', 'a.XCF', 'README', '._a.png', '.DS_Store', 'Thumbs.db', 'desktop.ini')
 
 _images = st.lists(st.sampled_from(FILES), min_size=1, max_size=6, unique=True)
@@ -48,7 +51,15 @@ _class = st.tuples(_images, st.lists(st.sampled_from(OTHERS), max_size=2, unique
 _classes = st.dictionaries(st.sampled_from(CLASSES), _class, min_size=1, max_size=5)
 _split = st.one_of(
     st.sampled_from(
-        (('train', 'test'), ('Train', 'Test-Set', 'Dev'), ('train_images', 'val'), ('TRAINING', 'VALID', 'test'))
+        (
+            ('train', 'test'),
+            ('Train', 'Test-Set', 'Dev'),
+            ('train_images', 'val'),
+            ('TRAINING', 'VALID', 'test'),
+            ('cattrain', 'CatTest'),
+            ('catval', 'cattrain'),
+            ('seen', 'Unseen_Classes'),
+        )
     ),
     st.lists(st.sampled_from(DOMAINS), min_size=1, max_size=4, unique=True),
 )
@@ -61,7 +72,18 @@ _trees = st.fixed_dictionaries(
         'lacking': st.sets(st.tuples(st.integers(0, 3), st.integers(0, 4)), max_size=2),
         'odd': st.lists(
             st.sampled_from(
-                ('broken image', 'dangling', 'loop', 'linked class', 'linked file', 'misplaced', 'empty', 'other')
+                (
+                    'broken image',
+                    'cut image',
+                    'other format',
+                    'dangling',
+                    'loop',
+                    'linked class',
+                    'linked file',
+                    'misplaced',
+                    'empty',
+                    'other',
+                )
             ),
             max_size=2,
             unique=True,
@@ -78,7 +100,7 @@ def grow(root: Path, elsewhere: Path, tree: dict) -> None:
         nonlocal number
         folder.mkdir(parents=True, exist_ok=True)
         for name in files:
-            (folder / name).write_bytes(encoded(number))
+            (folder / name).write_bytes(encoded(number, KINDS[number % len(KINDS)]))
             number += 1
         for name in others:
             (folder / name).write_bytes(b'something else')
@@ -98,6 +120,10 @@ def grow(root: Path, elsewhere: Path, tree: dict) -> None:
     for odd in tree['odd']:
         if odd == 'broken image':
             (folder / 'z.png').write_bytes(b'\x89PNG\r\n\x1a\n then nothing')
+        elif odd == 'cut image':
+            (folder / 'z.bmp').write_bytes(encoded(0, 'BMP')[:-9])
+        elif odd == 'other format':
+            (folder / 'z.jpg').write_bytes(encoded(0, 'GIF'))
         elif odd == 'dangling':
             (folder / 'gone').symlink_to(elsewhere / 'nothing')
         elif odd == 'loop':
@@ -152,14 +178,22 @@ def plain(root: Path):
         return 'images at depths'
     depth, split_of = depths.pop(), {}
     first = {p[0] for p in parts.values()}
-    roles = {SPLITS.get(f) for f in first}
-    pair = {'train', 'test'} <= roles or {'train', 'validation'} <= roles
-    if (depth == 3 and first & SPLITS.keys()) or (depth == 2 and (None not in roles or pair)):
-        roles = [SPLITS.get(f) for f in first]
-        if len(set(roles)) < len(roles) or 'train' not in roles or None in roles or len(roles) < 2:
+    role_of = {f: SPLITS.get(f) for f in first}
+    if glued := len(first & GLUED.keys()) > 1:
+        role_of |= {f: GLUED[f] for f in first & GLUED.keys()}
+    plain_names, roles = first & SPLITS.keys(), list(role_of.values())
+    pairs = ({role_of[f] for f in own} for own in (plain_names, first & GLUED.keys() if glued else ()))
+    pair = any('train' in own and len(own) > 1 for own in pairs)
+    if depth == 3:
+        looks = bool(plain_names or (glued and pair) or first.intersection(APART) or {'catval', 'CatTest'} <= first)
+    else:
+        looks = depth == 2 and (pair or plain_names == first)
+    if looks:
+        alike = first in (plain_names, first & GLUED.keys())
+        if not alike or len(set(roles)) < len(roles) or 'train' not in roles or None in roles or len(roles) < 2:
             return 'allowed: train with one of test'
         for relative, p in parts.items():
-            role = SPLITS[p[0]]
+            role = role_of[p[0]]
             split_of[relative] = 'test' if role == 'validation' and 'test' not in roles else role
     labelled = depth - bool(split_of) > 1
     class_of = {relative: p[-2] if labelled else '' for relative, p in parts.items()}
@@ -172,14 +206,14 @@ def plain(root: Path):
             split_of |= {r: 'test' if i < count else 'train' for i, r in enumerate(own)}
     if not {'train', 'test'} <= set(split_of.values()):
         return 'none falls into the'
+    bytes_of = {encoded(number, kind): number for number in range(300) for kind in KINDS}
     for path in images.values():
-        if b'nothing' in Path(path).read_bytes():
-            return 'z.png is not a readable image'
+        if Path(path).read_bytes() not in bytes_of:
+            return 'is not a readable image'
     names = sorted(set(class_of.values()))
     if all(n.removeprefix('-').isdecimal() for n in names):
         names.sort(key=lambda n: (int(n), n))
     found = {split: {} for split in set(split_of.values())}
-    bytes_of = {encoded(number): number for number in range(300)}
     for relative, path in images.items():
         found[split_of[relative]][bytes_of[Path(path).read_bytes()]] = class_of[relative]
     return found, names if labelled else [], left
@@ -319,3 +353,62 @@ def test_labels_of_one_form_in_both_splits(labels):
 @given(st.one_of(st.none(), _labels), _labels)
 def test_many_labels(train, test):
     _npz(train, test)
+
+
+_images_array = st.fixed_dictionaries(
+    {
+        'dtype': st.sampled_from(('uint8',) * 6 + ('float32',) * 4 + DTYPES),
+        'shape': st.sampled_from(((6, 2, 2), (6, 2, 2, 1), (6, 2, 2, 3), (6, 3), (6,), (), (0, 2, 2), (6, 0), (6, 2, 2, 2))),
+        'range': st.sampled_from((1.0, 255.0, -1.0)),
+        'strange': st.sampled_from((None, None, None, float('nan'), float('inf'))),
+    }
+)
+
+
+def _pictures(train, test):
+    """Images of an .npz: those of the file bit for bit, or points, or one line."""
+    arrays = {}
+    for split, own in (('train', train), ('test', test)):
+        values = np.asarray(np.random.default_rng(0).uniform(0, 1, own['shape']) * own['range'])
+        if values.size and own['strange'] is not None:
+            values.flat[0] = own['strange']
+        with np.errstate(all='ignore'):
+            try:
+                arrays[split] = np.asarray(values.astype(own['dtype']))
+            except (TypeError, ValueError):
+                return
+    forms = {own.shape[1:] + (1,) * (own.ndim == 3) for own in arrays.values()}
+    images = all(
+        own.dtype == np.uint8 and own.size and (own.ndim == 3 or (own.ndim == 4 and own.shape[3] in (1, 3)))
+        for own in arrays.values()
+    )
+    points = all(
+        own.dtype == np.float32 and own.ndim == 2 and own.size and bool(np.isfinite(own).all()) for own in arrays.values()
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, 'a.npz')
+        np.savez(path, **{f'{split}_images': own for split, own in arrays.items()})
+        if not (images or points) or len(forms) > 1:
+            with pytest.raises(data.DataError) as caught:
+                data.load(f'npz:{path}')
+            assert str(caught.value).isprintable()
+            return
+        event('images' if images else 'points')
+        dataset = data.load(f'npz:{path}')
+        for split, own in arrays.items():
+            column = dataset.splits[split].columns['image' if images else 'points']
+            assert column.dtype == own.dtype
+            np.testing.assert_array_equal(column, own[..., None] if own.ndim == 3 else own)
+
+
+@settings(max_examples=50, **COMMON)
+@given(_images_array, st.data())
+def test_images_are_those_of_the_file_or_it_is_refused(images, more):
+    _pictures(images, more.draw(st.one_of(st.just(images), _images_array)))
+
+
+@pytest.mark.slow
+@settings(max_examples=2000, **COMMON)
+@given(_images_array, st.data())
+def test_many_images(images, more):
+    _pictures(images, more.draw(st.one_of(st.just(images), _images_array)))

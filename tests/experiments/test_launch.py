@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from gjax import cli
+from gjax.arguments import make_parser, take_overrides
 from gjax.train import config as configs
 from gjax.train.config import experiments_dir
 from tests.cli.runner import tiny_environment, tiny_flags
@@ -68,8 +68,8 @@ def _slurm(tmp_path, script, *arguments, srun, **environment):
 def _load(command):
     """The config that a gjax train command names, by gjax's own parser."""
     assert command[:2] == ['gjax', 'train']
-    parser = cli._parser()
-    overrides, words = cli._overrides(command[1:], parser)
+    parser = make_parser()
+    overrides, words = take_overrides(command[1:], parser)
     return configs.load(parser.parse_args(words).config, overrides)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gjax import cli
+from gjax import arguments
 from gjax.study import jobs, sweep
 from gjax.train.errors import Interrupted, RunError
 
@@ -66,9 +66,9 @@ def test_printed_commands_are_the_jobs(tmp_path):
     lines = [shlex.split(line) for line in text.splitlines()]
     assert [line[0] for line in lines] == ['gjax', 'gjax']
     for line, job in zip(lines, (jobs[0], jobs[2]), strict=True):
-        overrides, words = cli._overrides(line[1:], cli._parser())
-        arguments = cli._parser().parse_args(words)
-        assert (arguments.config, arguments.workdir) == (CONFIG, str(job.directory))
+        overrides, words = arguments.take_overrides(line[1:], arguments.make_parser())
+        asked = arguments.make_parser().parse_args(words)
+        assert (asked.config, asked.workdir) == (CONFIG, str(job.directory))
         assert overrides == job.overrides
 
 

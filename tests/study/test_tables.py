@@ -131,6 +131,17 @@ def test_a_papers_row_is_replaced_alone(tmp_path):
         tables.update_paper_row(file, TOY, row)
 
 
+def test_a_bar_in_a_cell_ends_no_cell(tmp_path):
+    cells = ['[A | toy](experiments/toy/README.md)', r'E|x| and \| and \\|', 'two\nlines']
+    line = r'| [A \| toy](experiments/toy/README.md) | E\|x\| and \| and \\\| | two lines |'
+    assert tables.markdown([['a', 'b', 'c'], cells]).splitlines()[2] == line
+    file = tmp_path / 'README.md'
+    file.write_text('<!-- papers -->\n<!-- /papers -->\n', encoding='utf-8')
+    for _ in range(2):  # the second replaces the row of the first
+        tables.update_paper_row(file, TOY, cells)
+        assert file.read_text(encoding='utf-8').splitlines()[3:-1] == [line]
+
+
 @pytest.mark.parametrize('name', STUDIES)
 def test_every_shipped_table_has_a_question_and_at_most_seven_columns(name):
     study = load_study(name)

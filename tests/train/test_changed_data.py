@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from gjax import methods
+from gjax.evaluators.base import Evaluator, Findings
 from gjax.methods.core.contract import Role, Stage
 from gjax.methods.core.state import new_state
 from gjax.train import config as configs
@@ -15,6 +16,8 @@ from gjax.train.loop import evaluate_run, train_and_evaluate
 from gjax.train.store.checkpoint import Checkpointer
 from tests.toy import write_toy
 from tests.train.test_stages import Adding
+
+FOREIGN = ''  # the name of a set that evaluators measure on
 
 
 @pytest.fixture(scope='module')
@@ -70,6 +73,16 @@ def test_a_damaged_record_is_named(trained):
     assert _refused(config, workdir) == f"{workdir / 'data.json'} is damaged: its entry of 'source' is no fingerprint"
 
 
+class Elsewhere(Evaluator):
+    """Measures the mean pixel of a set that is none of the run's."""
+
+    def prepare(self, look):
+        self.mean = look.other_set(FOREIGN, 'evaluation.ood').test.read(np.arange(4)).images.mean()
+
+    def __call__(self, state, look):
+        return Findings({'mean': self.mean})
+
+
 class Seeing(Adding):
     """Two stages of a number that sees images."""
 
@@ -88,6 +101,46 @@ class Seeing(Adding):
 
     def begin(self, stage, state, parents, batch, *, rng):
         return super().begin(stage, state, parents, None, rng=rng)
+
+
+class Measuring(Seeing):
+    """One run that measures on another set."""
+
+    def stages(self):
+        return ()
+
+    def evaluators(self):
+        return (Elsewhere(),)
+
+
+def test_sets_that_only_evaluators_open_are_watched_too(tmp_path, monkeypatch):
+    write_toy(tmp_path)
+    own, foreign = (str(tmp_path / name) for name in ('toy.npz', 'foreign.npz'))
+    arrays = dict(np.load(own))
+    np.savez(foreign, **arrays)
+    monkeypatch.setitem(globals(), 'FOREIGN', f'npz:{foreign}')
+    monkeypatch.setitem(methods._registered, 'measuring', Measuring)
+    config = configs.base_config()
+    config.data.name = f'npz:{own}'
+    config.method = {'name': 'measuring'}
+    config.train.update(total_steps=2, batch_size=8)
+    configs.complete(config)
+    workdir = tmp_path / 'run'
+    train_and_evaluate(config, workdir)
+    recorded = json.loads((workdir / 'data.json').read_text(encoding='utf-8'))['sets']
+    assert list(recorded) == [f'evaluation.ood npz:{foreign}', 'source']
+    np.savez(foreign, **arrays | {'test_images': arrays['test_images'][::-1]})
+    (workdir / 'results.json').unlink()
+    line = _refused(config, workdir)
+    assert f'began with other data: of evaluation.ood npz:{foreign}, examples of test have other contents' in line
+    # A run of an older gjax recorded its own sets alone: it goes on, and records the others now.
+    (workdir / 'data.json').write_text(json.dumps({'sets': {'source': recorded['source']}}), encoding='utf-8')
+    evaluate_run(workdir)
+    train_and_evaluate(config, workdir)
+    now = json.loads((workdir / 'data.json').read_text(encoding='utf-8'))['sets']
+    assert now['source'] == recorded['source']
+    assert now.keys() == recorded.keys()
+    assert now != recorded
 
 
 def test_a_stage_does_not_begin_from_a_parent_of_other_data(tmp_path, monkeypatch, capsys):

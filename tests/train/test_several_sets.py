@@ -1,12 +1,17 @@
 """Landed methods over more sets than their papers had: two sources pooled, an unseen one measured beside them."""
 
+import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
 
+from gjax import data
 from gjax.train import config as configs
+from gjax.train.errors import RunError
 from gjax.train.loop import train_and_evaluate
+from gjax.train.run import Run
 from tests.contract.cases import tiny_config
 
 
@@ -46,6 +51,22 @@ def test_radii_of_two_sources_are_told_apart(sets, tmp_path):
         assert not any(name.startswith('dusk') for name in examples.files)
     lines = [json.loads(line) for line in (tmp_path / 'run/metrics.jsonl').read_text().splitlines()]
     assert any('validation/day_clean_accuracy' in line for line in lines)
+
+
+def test_columns_that_a_method_does_not_take_are_refused_in_every_set(sets, monkeypatch):
+    config = tiny_config('iaat', sets['dark'], data__unseen=(sets['noon'],))
+
+    open_sets = data.open_sets
+
+    def opened(*arguments):
+        dark, noon = open_sets(*arguments).values()
+        fields = noon.fields | {'cloud': data.Field('points', (3,), 'float32')}
+        return {'source': dark, 'noon': dataclasses.replace(noon, fields=fields)}
+
+    monkeypatch.setattr(data, 'open_sets', opened)
+    words = f'noon, {sets["noon"]}, has columns of kind points; allowed for iaat: image, label'
+    with pytest.raises(RunError, match=f'^{re.escape(words)}$'):
+        Run(config)
 
 
 @pytest.mark.slow

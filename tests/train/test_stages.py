@@ -10,14 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gjax import methods, nets
+from gjax import data, methods, nets
 from gjax.evaluators import END, LOG, Memory
-from gjax.methods.core.contract import Method, Stage
+from gjax.methods.core.contract import Method, Role, Stage
 from gjax.methods.core.state import new_state
 from gjax.train import config as configs
 from gjax.train.chain import Chain, stage_key
 from gjax.train.errors import RunError
+from gjax.train.feeds import placement
 from gjax.train.loop import evaluate_run, train_and_evaluate
+from tests.toy import write_toy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,9 +99,9 @@ def registered():
     methods._registered.pop('adding')
 
 
-def _config(**method):
+def _config(name='adding', **method):
     config = configs.base_config()
-    config.method = {'name': 'adding', **method}
+    config.method = {'name': name, **method}
     config.train.update(total_steps=3, total_epochs=0, batch_size=8, eval_every_epochs=0, eval_every_steps=3)
     config.train.update(checkpoint_every_epochs=0, checkpoint_every_steps=3)
     configs.complete(config)
@@ -191,3 +193,47 @@ def test_a_step_without_data(whole, tmp_path):
     configs.override(bad, {'train.total_steps': 0, 'train.total_epochs': 2})
     with pytest.raises(RunError, match=r'train.total_epochs is 2.*; allowed: 0, for adding sees no data; set steps'):
         train_and_evaluate(bad, tmp_path / 'bad')
+
+
+@dataclasses.dataclass(frozen=True)
+class Seeing(Adding):
+    """The same numbers beside images that no step looks at; its stage `fewer` has other data."""
+
+    @classmethod
+    def roles(cls, sets):
+        return {'': Role(sets.sources, fields=('image',))}
+
+    def stages(self):
+        return (*super().stages(), Stage('fewer', overrides={'data.examples': 8, 'train.batch_size': 8}))
+
+    def init(self, rng, batch):
+        return new_state(rng, {'number': jnp.zeros(())}, {}, {}, {'noise': jnp.zeros(())})
+
+
+def test_the_runs_of_a_chain_share_their_sets(tmp_path, monkeypatch):
+    """One stage has other options, so that it is a run of its own, but the data of the first; another has other data."""
+    opened, placed = [], []
+    open_sets, place = data.open_sets, placement.Replicated.__init__
+
+    def counted(section, seed):
+        opened.append(section.examples)
+        return open_sets(section, seed)
+
+    def placed_once(self, records, *arguments):
+        placed.append(len(records))
+        place(self, records, *arguments)
+
+    monkeypatch.setattr(data, 'open_sets', counted)
+    monkeypatch.setattr(placement.Replicated, '__init__', placed_once)
+    monkeypatch.setitem(methods._registered, 'seeing', Seeing)
+    write_toy(tmp_path)
+    config = _config(name='seeing')
+    with config.unlocked():
+        config.data.update(name=f'npz:{tmp_path}/toy.npz', validation=0.0)
+    chain = Chain(config)
+    runs = {name: chain.run(chain.stage_config(name, tmp_path / name)) for name in ('one', 'two', 'fewer')}
+    assert len(set(map(id, runs.values()))) == 3
+    assert opened == [0, 8]
+    assert sorted(placed) == [8, 40, 40, 80]  # training and test examples of both
+    assert runs['one'].datasets['source'] is runs['two'].datasets['source']
+    assert runs['one'].feed.source_shapes() == runs['two'].feed.source_shapes() != runs['fewer'].feed.source_shapes()

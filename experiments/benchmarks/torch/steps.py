@@ -116,7 +116,7 @@ def _measuring():
 
 def _mebibytes(field: str) -> float:
     """A line of /proc/self/status, of Linux."""
-    lines = Path('/proc/self/status').read_text().splitlines()
+    lines = Path('/proc/self/status').read_text(encoding='utf-8').splitlines()
     return int(next(line for line in lines if line.startswith(field)).split()[1]) / 1024
 
 
@@ -138,7 +138,7 @@ def peak_memory(mode: str) -> float:
         return own + (torch.cuda.max_memory_allocated() - before) / 2**20
     try:
         ctypes.CDLL(None).malloc_trim(0)  # what is free but not given back would hide growth
-        Path('/proc/self/clear_refs').write_text('5')  # the peak begins anew
+        Path('/proc/self/clear_refs').write_text('5', encoding='utf-8')  # the peak begins anew
         before = _mebibytes('VmRSS')
         with _measuring():
             work.step(*_batch(mode), None)

@@ -21,30 +21,41 @@ class Resident:
 
     waited = 0.0  # seconds that training waited for data
 
-    def __init__(self, datasets: dict[str, data.Dataset], pools: dict[str, Pool], mesh):
+    def __init__(self, datasets: dict[str, data.Dataset], pools: dict[str, Pool], mesh, copies: dict | None = None):
+        """
+        Args:
+          datasets: the sets by name.
+          pools: what every role draws.
+          mesh: the devices.
+          copies: of these sets on these devices, made by feeds before; new ones join them.
+        """
         self.mesh, self._pools = mesh, pools
         self._splits: dict = {}
         self._of_role: dict[str, Replicated] = {}
-        made: dict = {}  # roles over the same sets share one copy, and so do their parts
+        self._copies = {} if copies is None else copies  # roles over the same sets share one, and so do their parts
         for role, pool in pools.items():
             sets = pool.role.sets
-            if sets not in made:
-                made[sets] = Replicated(pool.records, datasets[sets[0]].fields, mesh)
-                starts = (0, *pool.records.bounds)
-                for own, start in zip(sets, starts, strict=False):
-                    self._splits.setdefault((own, 'train'), (made[sets], start, len(datasets[own].train)))
-            self._of_role[role] = made[sets]
+            copy = self._copy(sets, pool.records, datasets[sets[0]].fields)
+            for own, start in zip(sets, (0, *pool.records.bounds), strict=False):
+                self._splits.setdefault((own, 'train'), (copy, start, len(datasets[own].train)))
+            self._of_role[role] = copy
         self._datasets = datasets
         for name, dataset in datasets.items():
             for split in dataset.splits:
                 if split != 'train':
                     self._of(name, split)
 
+    def _copy(self, key, records, fields) -> Replicated:
+        if key not in self._copies:
+            self._copies[key] = Replicated(records, fields, self.mesh)
+        return self._copies[key]
+
     def _of(self, name: str, split: str) -> tuple[Replicated, int, int]:
         """(copy, first row, number of rows) of a split; read from now on if no role has it and nobody asked before."""
         if (name, split) not in self._splits:
             records = self._datasets[name].splits[split]
-            self._splits[name, split] = (Replicated(records, self._datasets[name].fields, self.mesh), 0, len(records))
+            copy = self._copy((name, (split,)), records, self._datasets[name].fields)
+            self._splits[name, split] = (copy, 0, len(records))
         return self._splits[name, split]
 
     def source_shapes(self):

@@ -29,7 +29,7 @@ def cache_dir() -> Path:
 def _processor() -> str:
     """What programs compiled for a CPU depend on: a cache may lie on a file system that machines share."""
     try:
-        lines = Path('/proc/cpuinfo').read_text().splitlines()
+        lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
     except OSError:
         lines = []
     flags = next((line for line in lines if line.lower().startswith(('flags', 'features'))), platform.processor())

@@ -16,7 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from gjax.train import processes
-from gjax.train.errors import RunError
+from gjax.train.errors import RunError, RunWarning
 
 
 def _is_key(leaf) -> bool:
@@ -156,7 +156,9 @@ class Checkpointer:
         if not good:
             raise RunError(f'no checkpoint in {self._directory} can be read{self._advice}') from error
         damaged = sorted(set(steps).difference(good))
-        warnings.warn(f'checkpoint {", ".join(damaged)} is damaged and not used: unreadable metadata', stacklevel=3)
+        warnings.warn(
+            f'checkpoint {", ".join(damaged)} is damaged and not used: unreadable metadata', RunWarning, stacklevel=3
+        )
         if not self._writes:  # open a folder of links to the good ones
             self._view = tempfile.TemporaryDirectory()
             for step in good:
@@ -315,7 +317,7 @@ class Checkpointer:
                     '--workdir, or the config and the data of that run'
                 )
             if fault == _DAMAGED:
-                warnings.warn(f'checkpoint {step} is damaged and not used: {reason}', stacklevel=2)
+                warnings.warn(f'checkpoint {step} is damaged and not used: {reason}', RunWarning, stacklevel=2)
                 damaged.append(step)
                 continue
             if damaged and not self._read_only:

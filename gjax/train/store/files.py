@@ -80,7 +80,7 @@ def read_json(path: Path) -> dict:
     try:
         if not path.is_file():  # a pipe would wait for ever
             raise OSError('not a file')
-        value = json.loads(path.read_text())
+        value = json.loads(path.read_text(encoding='utf-8'))
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f'{path} is damaged and cannot be read ({" ".join(str(error).split())[:120]})') from error
     if not isinstance(value, dict):

@@ -29,7 +29,7 @@ def read_results(directory: Path) -> dict:
 def read_metrics(path: Path) -> list[dict]:
     """The lines of a metrics.jsonl, up to the first torn one."""
     lines = []
-    for text in Path(path).read_text(errors='replace').splitlines() if Path(path).is_file() else ():
+    for text in Path(path).read_text(encoding='utf-8', errors='replace').splitlines() if Path(path).is_file() else ():
         try:
             line = json.loads(text)
             steps = line['step']
@@ -69,7 +69,7 @@ class RunLog:
         lines = [line for line in read_metrics(self._path) if line['step'] <= step]
         write_text(self._path, ''.join(json.dumps(line) + '\n' for line in lines))
         with writing(self._path):
-            self._file = self._path.open('a')
+            self._file = self._path.open('a', encoding='utf-8')
         folder = workdir / 'tensorboard'
         with writing(folder):
             folder.mkdir(exist_ok=True)
@@ -125,7 +125,7 @@ def _commit() -> str | None:
         command = ['git', '-C', str(root), 'describe', '--always', '--dirty', '--abbrev=12']
         if not (root / '.git').exists():
             return None
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        done = subprocess.run(command, capture_output=True, encoding='utf-8', errors='replace', timeout=10, check=False)
     except FileNotFoundError:
         return _read_commit(root / '.git')
     except (OSError, subprocess.SubprocessError):
@@ -139,16 +139,16 @@ def _read_commit(folder: Path) -> str | None:
     """
     try:
         if folder.is_file():  # of a worktree or a submodule, whose path is relative
-            folder = folder.parent / folder.read_text().strip().removeprefix('gitdir: ')
-        head = (folder / 'HEAD').read_text().strip()
+            folder = folder.parent / folder.read_text(encoding='utf-8').strip().removeprefix('gitdir: ')
+        head = (folder / 'HEAD').read_text(encoding='utf-8').strip()
         if head.startswith('ref: '):
             shared = folder / 'commondir'
-            shared = folder / shared.read_text().strip() if shared.is_file() else folder
+            shared = folder / shared.read_text(encoding='utf-8').strip() if shared.is_file() else folder
             name = head.removeprefix('ref: ')
             if (shared / name).is_file():
-                head = (shared / name).read_text().strip()
+                head = (shared / name).read_text(encoding='utf-8').strip()
             else:
-                lines = [line.split() for line in (shared / 'packed-refs').read_text().splitlines()]
+                lines = [line.split() for line in (shared / 'packed-refs').read_text(encoding='utf-8').splitlines()]
                 head = next(line[0] for line in lines if line[1:] == [name])
     except (OSError, ValueError, StopIteration):
         return None

@@ -10,7 +10,7 @@ from pathlib import Path
 from gjax.data.fingerprint import difference
 from gjax.train import config as configs
 from gjax.train import processes
-from gjax.train.errors import RunError
+from gjax.train.errors import RunError, RunWarning
 from gjax.train.store import files
 
 DATA_FILE = 'data.json'  # the fingerprints of a run's data sets
@@ -60,7 +60,7 @@ def check_same_data(fingerprints: dict, workdir: Path, *, accept: bool = False) 
         except (KeyError, TypeError, AttributeError) as error:
             raise RunError(f'{file} is damaged: its entry of {name!r} is no fingerprint') from error
         if changed and accept:
-            warnings.warn(f'{workdir} began with other data: of {name}, {changed}', stacklevel=2)
+            warnings.warn(f'{workdir} began with other data: of {name}, {changed}', RunWarning, stacklevel=2)
         elif changed:
             raise RunError(
                 f'{workdir} began with other data: of {name}, {changed}; bring back the data of then, use another --workdir '
