@@ -13,7 +13,7 @@ import ml_collections
 import numpy as np
 
 import gjax
-from gjax.methods import defaults
+from gjax.methods import defaults, find
 from gjax.train.errors import RunError
 
 _UNITS = ('steps', 'examples', 'epochs')
@@ -381,9 +381,10 @@ def from_json(text: str) -> ml_collections.ConfigDict:
         config[section] = ml_collections.ConfigDict({'name': values[section]['name']})
     try:
         complete(config)
+        older = find(values['method']['name']).older(values)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    override(config, flatten(values))
+    override(config, {**older, **flatten(values)})
     return config.lock()
 
 
