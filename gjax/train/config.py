@@ -318,6 +318,7 @@ _LATER_KEYS = {
     'data.validation': 0.0,
     'data.class_names': (),
     'optimizer.rho': 0.9,
+    'method.clip_start': True,
 }
 
 

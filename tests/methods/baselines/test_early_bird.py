@@ -155,6 +155,26 @@ def test_controls(searched):
         assert_equal(pruned.params, {p: masks.apply(pruned.masks[p], dense.params[p]) for p in dense.params})
 
 
+def test_how_grasp_is_taken(monkeypatch):
+    """Over weights alone or everything, of a batch or of its halves, each with noise of its own."""
+    calls = []
+    monkeypatch.setattr(
+        masks, 'grasp', lambda loss, params, *, weights_only: (calls.append((loss, weights_only)), params)[1]
+    )
+    batch = batch_of()
+    for options in ({}, {'grasp_weights_only': False}, {'grasp_halves': True}):
+        method = _build(stage='grasp', **options)
+        state = _init(method)
+        assert set(method.sensitivity('grasp', state, batch, rng=jax.random.key(1))) == {'encoder', 'decoder'}
+    (whole, only), (_, everything), ((first, second), _) = calls
+    assert (only, everything) == (True, False)
+    middle, keys = len(batch['image']) // 2, jax.random.split(jax.random.key(1))
+    cases = [(whole, batch['image'], jax.random.key(1)), (first, batch['image'][:middle], keys[0])]
+    for loss, images, key in (*cases, (second, batch['image'][middle:], keys[1])):
+        expected, _ = method.trainer.total_loss(state, state.params, images=images, rng=key)
+        np.testing.assert_allclose(loss(state.params), expected, rtol=1e-6)
+
+
 def test_a_search_that_draws_no_ticket_says_so():
     method = _build(stage='search', distance=1e-9)
     state = _init(method)
