@@ -23,7 +23,7 @@ def _score(images):
 
 
 def test_the_first_gradient_is_taken_at_the_start_as_clipped_or_as_drawn():
-    """One step of 0.05 up (x + 0.05)^2 from images of zeros, in closed form: up where the start is above -0.05, else down."""
+    """One step of 0.05 up (x + 0.05)^2 from images of zeros: up where the start lies above -0.05, else down."""
     rng, zeros = jax.random.key(3), jnp.zeros(SHAPE)
     drawn = np.asarray(uniform(rng, zeros, 0.1, 'linf'))
     assert (drawn < -0.05).any()

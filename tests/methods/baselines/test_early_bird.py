@@ -161,18 +161,21 @@ def test_how_grasp_is_taken(monkeypatch):
     monkeypatch.setattr(
         masks, 'grasp', lambda loss, params, *, weights_only: (calls.append((loss, weights_only)), params)[1]
     )
-    batch = batch_of()
+    batch, state = batch_of(), _init(_build(stage='grasp'))
     for options in ({}, {'grasp_weights_only': False}, {'grasp_halves': True}):
         method = _build(stage='grasp', **options)
-        state = _init(method)
         assert set(method.sensitivity('grasp', state, batch, rng=jax.random.key(1))) == {'encoder', 'decoder'}
-    (whole, only), (_, everything), ((first, second), _) = calls
+    (_, only), (_, everything), (losses, _) = calls
     assert (only, everything) == (True, False)
     middle, keys = len(batch['image']) // 2, jax.random.split(jax.random.key(1))
-    cases = [(whole, batch['image'], jax.random.key(1)), (first, batch['image'][:middle], keys[0])]
-    for loss, images, key in (*cases, (second, batch['image'][middle:], keys[1])):
-        expected, _ = method.trainer.total_loss(state, state.params, images=images, rng=key)
-        np.testing.assert_allclose(loss(state.params), expected, rtol=1e-6)
+    halves = list(zip((batch['image'][:middle], batch['image'][middle:]), keys, strict=True))
+
+    @jax.jit
+    def both(params):
+        expected = [method.trainer.total_loss(state, params, images=half, rng=key)[0] for half, key in halves]
+        return jnp.stack([loss(params) for loss in losses]), jnp.stack(expected)
+
+    np.testing.assert_allclose(*both(state.params), rtol=1e-6)
 
 
 def test_a_search_that_draws_no_ticket_says_so():
