@@ -369,17 +369,19 @@ def multi_scale(inputs, levels, splits, image_shape, *, logit: bool, last_squeez
             total += log_det + split_log_det
             latents.append(out)
         x, log_det = levels[-1](x)
-        x, prior_log_det = split_off(prior, x, jnp.zeros_like(x))
-        total += log_det + prior_log_det
-        return jnp.concatenate([z.reshape(len(z), -1) for z in (*latents, x)], axis=1), total
+        if prior is not None:
+            x, prior_log_det = prior(x, jnp.zeros_like(x))
+            log_det += prior_log_det
+        return jnp.concatenate([z.reshape(len(z), -1) for z in (*latents, x)], axis=1), total + log_det
     height, width, channels = image_shape
     sizes = [height * width * channels >> i + 1 for i in range(len(splits))]
     *latents, x = jnp.split(inputs, list(itertools.accumulate(sizes)), axis=1)
     halved = len(splits) + last_squeezed
-    x = x.reshape(len(x), height >> halved, width >> halved, -1)
-    x, prior_log_det = split_off(prior, x, jnp.zeros_like(x))
+    x, prior_log_det = x.reshape(len(x), height >> halved, width >> halved, -1), None
+    if prior is not None:
+        x, prior_log_det = prior(x, jnp.zeros_like(x), inverse=True)
     x, total = levels[-1](x, inverse=True)
-    total += prior_log_det
+    total = total if prior_log_det is None else total + prior_log_det
     for level, split, out in reversed(list(zip(levels[:-1], splits, latents, strict=True))):
         out, split_log_det = split_off(split, out.reshape(x.shape), x)
         x, log_det = level(jnp.concatenate([x, out], axis=-1), inverse=True)
