@@ -41,7 +41,7 @@ CHAINS = {
     'early': (
         'early_bird',
         {
-            'method__history': 2,
+            'method__history': 1,
             'method__distance': 1.0,
             'method__channels': 0.5,
             'method__controls': ('random', 'reinit', 'snip', 'grasp'),

@@ -7,16 +7,16 @@ import numpy as np
 from gjax.nets.inception import InceptionV3
 
 
-def shapes(classes=1000):
+def shapes(variant='torchvision'):
     """Those of Inception-v3's variables."""
-    return jax.eval_shape(lambda: InceptionV3(classes).init(jax.random.key(0), jnp.zeros((1, 8, 8, 3))))
+    return jax.eval_shape(lambda: InceptionV3(variant).init(jax.random.key(0), jnp.zeros((1, 8, 8, 3))))
 
 
-def random_state_dict(classes, seed=0):
+def random_state_dict(variant, seed=0):
     """Arrays under torchvision's names, with statistics as after training."""
     rng, arrays = np.random.default_rng(seed), {}
     kinds = {'scale': 'weight', 'bias': 'bias', 'mean': 'running_mean', 'var': 'running_var', 'kernel': 'weight'}
-    for path, leaf in jax.tree_util.tree_flatten_with_path(shapes(classes))[0]:
+    for path, leaf in jax.tree_util.tree_flatten_with_path(shapes(variant))[0]:
         *layer, kind = [key.key for key in path[1:]]
         shape = leaf.shape
         if kind == 'kernel':

@@ -90,6 +90,7 @@ def pgd(
     objective: Callable = cross_entropy,
     targeted: bool = False,
     random_start: bool = True,
+    clip_start: bool = True,
     restarts: int = 1,
     carry: Any = None,
     step_schedule: str = 'constant',
@@ -97,7 +98,7 @@ def pgd(
 ):
     """Projected gradient ascent: x' <- Proj_{B(x, eps)}(x' + alpha * steepest(grad_x objective(f(x'), t))).
 
-    Source: Madry et al. 2018 (arXiv:1706.06083), Eq. 2.3, with the start clipped to the bounds.
+    Source: Madry et al. 2018 (arXiv:1706.06083), Eq. 2.3, with the start clipped to the bounds (clip_start).
 
     Args:
       logits_fn: images [B, H, W, C] -> logits [B, K]; with `carry`, (images, carry) -> (logits, carry).
@@ -111,6 +112,8 @@ def pgd(
       objective: (logits [B, K], targets) -> [B], maximised (minimised if `targeted`).
       targeted: move towards the targets.
       random_start: start uniformly in the ball rather than at the image.
+      clip_start: clip a random start to the bounds. False: the first gradient is taken where the draw lies, outside of them
+        too, as some released codes do; every step ends within the bounds.
       restarts: independent starts; per example the one that fools the model is kept, or else the highest objective.
       carry: state that each call of logits_fn updates, such as BatchNorm statistics; needs restarts == 1.
       step_schedule: how step_size falls to zero over the steps: 'constant' (not), 'linear' or 'cosine'.
@@ -134,6 +137,10 @@ def pgd(
         raise ValueError(f'steps is {steps}, restarts {restarts}; allowed: >= 0, >= 1')
     if carry is not None and restarts != 1:
         raise ValueError(f'restarts is {restarts} with a carry; allowed: 1')
+    if not clip_start and not steps:
+        raise ValueError(
+            'clip_start is False with steps=0, which would return images outside the bounds; allowed: steps >= 1'
+        )
     originals = as_images(images, bounds)
     check_eps('eps', eps, norm, bounds)
     logits_fn, images = widened(logits_fn, originals)
@@ -150,7 +157,8 @@ def pgd(
     def run(start_rng, carry):
         adversarial = images
         if random_start:
-            adversarial = jnp.clip(images + uniform(start_rng, images, eps, norm), *bounds)
+            adversarial = images + uniform(start_rng, images, eps, norm)
+            adversarial = jnp.clip(adversarial, *bounds) if clip_start else adversarial
 
         def body(i, state):
             adversarial, carry = state

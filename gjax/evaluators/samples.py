@@ -16,7 +16,8 @@ class GenerativeEvaluation:
     """How samples and codes are scored after training."""
 
     # Whose features the Fréchet distance compares: the config of a classifier, which is trained once and kept, or
-    # 'inception:FILE.npz', Inception-v3 with the weights in that file; '' for none.
+    # 'inception:FILE.npz', Inception-v3 with the weights in that file (1008 classes: the variant of published FIDs, 1000:
+    # torchvision's), which sees images rounded to 8 bits; '' for none.
     extractor: str = ''
     samples: int = 1000  # how many images are generated for it
     probe: bool = True  # whether a linear classifier is fitted on the codes

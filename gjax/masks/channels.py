@@ -10,6 +10,8 @@ import numpy as np
 from gjax.checks import check_shape, concrete, one_of, positive
 from gjax.masks.saliency import SCOPES
 
+EARLY_BIRD_RULES = ('paper', 'released', 'any_two')
+
 
 def get(tree, path):
     """The leaf or subtree of nested dicts at a path of keys."""
@@ -97,10 +99,33 @@ def hamming(first, second):
     return jnp.mean(first != second, axis=-1)
 
 
-def largest_distance(history):
-    """The largest Hamming distance between any two of the masks in `history`, bool [T, C]."""
-    check_shape('history', history, (None, None), '[T, C]')
-    return jnp.max(hamming(history[:, None], history[None]))
+def masks_agree(history, distance, *, rule: str = 'paper'):
+    """Whether a search for an early-bird ticket may end: whether the masks of its last epochs are close to each other.
+
+    Args:
+      history: bool [T, C], T >= 2, the masks of the last epochs, the oldest first.
+      distance: the bound on their Hamming distances, in [0, 1]; You et al. take 0.1.
+      rule: which distances count:
+        'paper': those of each epoch's mask to the one before, all below the bound (You et al. 2020, Algorithm 1, which
+          keeps five such distances, hence six masks);
+        'released': those of the newest mask to all others, none above the bound (its released code, with five masks);
+        'any_two': those of any two masks, all below the bound: of the same masks the strictest rule.
+
+    Returns:
+      bool.
+
+    Raises:
+      ValueError: another rule, or a history of another shape.
+    """
+    one_of('the rule', rule, EARLY_BIRD_RULES)
+    check_shape('history', history, (None, None), '[T, C] with T >= 2')
+    if len(history) < 2:
+        raise ValueError(f'the shape of history is {history.shape}; allowed: [T, C] with T >= 2')
+    if rule == 'paper':
+        return jnp.all(hamming(history[:-1], history[1:]) < distance)
+    if rule == 'released':
+        return jnp.all(hamming(history[:-1], history[-1:]) <= distance)
+    return jnp.all(hamming(history[:, None], history[None]) < distance)
 
 
 def mask_channels(params, groups, masks) -> dict:

@@ -1,11 +1,14 @@
 """What to prune: scores of weights (high: keep), and masks that keep the highest."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gjax.checks import check_key, check_shape, concrete, one_of
-from gjax.masks.pytree import matched
+from gjax.checks import check_key, check_shape, concrete, one_of, positive
+from gjax.losses import cross_entropy
+from gjax.masks.pytree import is_weight, matched, path_name
 
 SCOPES = ('global', 'layer')
 
@@ -31,18 +34,80 @@ def snip(loss_fn, params):
     return jax.tree.map(lambda g, p: jnp.abs(g * p), gradients, params)
 
 
-def grasp(loss_fn, params):
+def grasp(loss_fn, params, *, weights_only: bool = True):
     """theta (H g), which is high where removing the weight would reduce the gradient's flow (Wang et al. 2020, Eq. 8).
 
     The paper's score is its negative, of which the highest are removed. H g is the gradient of <g, stop_gradient(g)>.
+
+    The authors' code is `grasp_as_released`. With its masks others overlap by 96 to 99 % if biases and scales take part, by
+    82 to 87 % if one batch takes the place of its two halves, each with its own batch statistics, and by 57 to 72 % without
+    its temperature.
+
+    Args:
+      loss_fn: params -> scalar loss on one batch; or several such functions, one for each part of a batch, whose gradients
+        are added up before the product is taken, and whose products are added up too.
+      params: a tree of arrays, at initialisation.
+      weights_only: whether H and g are those of the weights alone (`gjax.masks.is_weight`), as in the authors' code. False:
+        of all parameters, the biases and the scales of normalisation among them.
+
+    Returns:
+      A tree like params; with weights_only zero for all other leaves, which no mask covers.
+
+    Raises:
+      ValueError: weights_only, and there are no weights.
     """
+    losses = tuple(loss_fn) if isinstance(loss_fn, list | tuple) else (loss_fn,)
+    paths, structure = jax.tree_util.tree_flatten_with_path(params)
+    leaves = [leaf for _, leaf in paths]
+    places = [i for i, (path, leaf) in enumerate(paths) if not weights_only or is_weight(path_name(path), leaf)]
+    if not places:
+        names = ', '.join(path_name(path) for path, _ in paths)
+        raise ValueError(f'params have no weights, only {names[:80]}; allowed: at least one, or weights_only=False')
 
-    def flow(params):
-        gradients = jax.grad(loss_fn)(params)
-        pairs = jax.tree.map(lambda g: jnp.vdot(g, jax.lax.stop_gradient(g)), gradients)
-        return sum(jax.tree.leaves(pairs))
+    def merged(values, others):
+        found = list(others)
+        for i, value in zip(places, values, strict=True):
+            found[i] = value
+        return jax.tree.unflatten(structure, found)
 
-    return jax.tree.map(lambda hg, p: hg * p, jax.grad(flow)(params), params)
+    def flow(weights):
+        gradients = [jax.grad(lambda values, loss=loss: loss(merged(values, leaves)))(weights) for loss in losses]
+        totals = [jax.lax.stop_gradient(sum(parts[1:], parts[0])) for parts in zip(*gradients, strict=True)]
+        return sum(jnp.vdot(g, total) for gradient in gradients for g, total in zip(gradient, totals, strict=True))
+
+    weights = [leaves[i] for i in places]
+    scores = [product * weight for product, weight in zip(jax.grad(flow)(weights), weights, strict=True)]
+    return merged(scores, map(jnp.zeros_like, leaves))
+
+
+def grasp_as_released(logits_fn, params, images, labels, *, parts: int = 2, temperature: float = 200.0):
+    """`grasp` of a classifier with all choices of the authors' code at once: over its weights alone, with the batch in two
+    halves, and with logits divided by a temperature, which is defined for classifiers only.
+
+    Args:
+      logits_fn: (params, images [b, H, W, C]) -> logits [b, K], with the batch statistics of these images.
+      params: a tree of arrays, at initialisation.
+      images: [B, H, W, C], B >= parts.
+      labels: int [B].
+      parts: in how many parts the batch is taken; 1 for the whole.
+      temperature: > 0; 1 for the logits as they are.
+
+    Returns:
+      Scores like `grasp`'s; those of the authors' code are minus these.
+
+    Raises:
+      ValueError: parts outside 1..B, a temperature that is not positive, or as `grasp`.
+    """
+    positive('temperature', temperature, zero=False)
+    count = len(images)
+    if not 1 <= parts <= count:
+        raise ValueError(f'parts is {parts}; allowed: 1..{count}, the number of images')
+    ends = [count * i // parts for i in range(parts + 1)]
+
+    def loss_of(start, end):
+        return lambda params: cross_entropy(logits_fn(params, images[start:end]) / temperature, labels[start:end]).mean()
+
+    return grasp([loss_of(*pair) for pair in itertools.pairwise(ends)], params)
 
 
 def _keep_highest(mask, scores, keep):

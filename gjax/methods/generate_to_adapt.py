@@ -46,6 +46,10 @@ class GenerateToAdapt(Adaptation):
     class_heads: bool = True  # whether q's terms count; without them D only tells real from generated (an ablation)
 
     @classmethod
+    def older(cls, config):
+        return {'net.final_bias': True}
+
+    @classmethod
     def optimizers(cls, spec, info):
         constant = build_optimizer({**spec, 'schedule': 'constant', 'warmup_epochs': 0.0}, info)
         return super().optimizers(spec, info) | {'constant_optimizer': constant}

@@ -81,13 +81,17 @@ def to_pixels(images, *, logit: bool, inverse: bool = False):
 class ActNorm(nn.Module):
     """y = (x + shift) exp(log_scale) per channel, initialised so that the first batch gives mean 0, variance 1 (Kingma &
     Dhariwal 2018, section 3.1). Means are over the global batch: sharding it changes nothing.
+
+    unbiased: whether that variance is a sum of squares over N - 1 instead of N values of a channel, as in glow-pytorch.
     """
+
+    unbiased: bool = False
 
     @nn.compact
     def __call__(self, inputs, *, inverse: bool = False):
         axes = tuple(range(inputs.ndim - 1))
         shift = self.param('shift', lambda _: -jnp.mean(inputs, axis=axes))
-        log_scale = self.param('log_scale', lambda _: -jnp.log(jnp.std(inputs, axis=axes) + 1e-6))
+        log_scale = self.param('log_scale', lambda _: -jnp.log(jnp.std(inputs, axis=axes, ddof=int(self.unbiased)) + 1e-6))
         lead = (1,) * len(axes)
         shift, factors = shift.reshape(*lead, -1), log_scale.reshape(*lead, -1)
         log_det = jnp.full(len(inputs), math.prod(inputs.shape[1:-1]) * jnp.sum(log_scale))
@@ -142,13 +146,15 @@ class AffineCoupling(nn.Module):
       y_a = x_a, y_b = (x_b + t(x_a)) exp(s(x_a)), |s| <= bound.
 
     network: inputs [B, H, W, C_a] -> [B, H, W, 2 C_b], t and s; made when called, with how many outputs it has. swap: b, not
-    a, stays. Of vectors [B, D] it is the coordinates that are halved. ValueError for a single channel, which could never
-    change.
+    a, stays. sigmoid: exp(s) is sigmoid(r + 2) of the network's output r, as in GLOW's released code, instead of
+    exp(bound tanh(r / bound)): below 1, and without a bound below. Of vectors [B, D] it is the coordinates that are halved.
+    ValueError for a single channel, which could never change.
     """
 
     network: Callable[[int], nn.Module]
     bound: float = 2.0
     swap: bool = False
+    sigmoid: bool = False
 
     @nn.compact
     def __call__(self, inputs, *, inverse: bool = False):
@@ -158,7 +164,7 @@ class AffineCoupling(nn.Module):
         if self.swap:
             kept, moved = moved, kept
         shift, scale = jnp.split(self.network(2 * moved.shape[-1])(kept).astype(jnp.float32), 2, axis=-1)
-        scale = bounded(scale, self.bound)
+        scale = jax.nn.log_sigmoid(scale + 2) if self.sigmoid else bounded(scale, self.bound)
         log_det = sum_per_example(scale)
         if inverse:
             moved, log_det = moved * jnp.exp(-scale) - shift, -log_det
@@ -197,31 +203,58 @@ class CheckerboardCoupling(nn.Module):
 class ConditionalGaussian(nn.Module):
     """What is factored out of a flow, made standard normal given what stays: e = (x - m(h)) exp(-s(h)), |s| <= bound, with m
     and s a 3 x 3 convolution that begins at zero (Kingma & Dhariwal 2018, released code).
+
+    bound: of s; 0 for none, as in the released code. padding: of `ZeroConv`.
     """
 
     bound: float = 2.0
+    padding: str = 'zeros'
 
     @nn.compact
     def __call__(self, outputs, condition, *, inverse: bool = False):
-        mean, scale = jnp.split(ZeroConv(2 * outputs.shape[-1])(condition), 2, axis=-1)
-        scale = bounded(scale, self.bound)
+        mean, scale = jnp.split(ZeroConv(2 * outputs.shape[-1], self.padding)(condition), 2, axis=-1)
+        scale = bounded(scale, self.bound) if self.bound else scale
         log_det = -sum_per_example(scale)
         if inverse:
             return mean + outputs * jnp.exp(scale), -log_det
         return (outputs - mean) * jnp.exp(-scale), log_det
 
 
+PADDINGS = ('zeros', 'ones', 'edge')
+
+
+def with_border(images, padding: str):
+    """Images [B, H, W, C] with one pixel more on every side, [B, H + 2, W + 2, C], so that a 3 x 3 convolution tells where
+    the image ends.
+
+    padding: 'zeros'; 'ones'; or 'edge': zeros, and one more channel, which is 1 in the border and 0 inside.
+    """
+    border = ((0, 0), (1, 1), (1, 1), (0, 0))
+    padded = jnp.pad(images, border, constant_values=float(padding == 'ones'))
+    if padding != 'edge':
+        return padded
+    inside = jnp.zeros((*images.shape[:3], 1), images.dtype)
+    return jnp.concatenate([padded, jnp.pad(inside, border, constant_values=1.0)], axis=-1)
+
+
 class ZeroConv(nn.Module):
     """A 3 x 3 convolution that begins at zero, its outputs times exp(3 log_scale), which is learned (Kingma & Dhariwal 2018,
     released code); float32.
+
+    padding: see `with_border`. Of the released code 'edge', of glow-pytorch 'ones'.
     """
 
     features: int
+    padding: str = 'zeros'
 
     @nn.compact
     def __call__(self, inputs):
-        zeros = nn.initializers.zeros_init()
-        outputs = Conv(self.features, kernel_init=zeros, bias_init=zeros)(inputs.astype(jnp.float32))
+        zeros, inputs = nn.initializers.zeros_init(), inputs.astype(jnp.float32)
+        if self.padding == 'zeros':
+            outputs = Conv(self.features, kernel_init=zeros, bias_init=zeros)(inputs)
+        else:
+            bordered = with_border(inputs, self.padding)
+            outputs = Conv(self.features, padding='VALID', kernel_init=zeros, bias_init=zeros)(bordered)
         log_scale = self.param('log_scale', zeros, (self.features,))
         return outputs * jnp.exp(3 * log_scale).reshape(1, 1, 1, -1)
 
@@ -306,7 +339,7 @@ def check_inputs(inputs, image_shape, *, inverse: bool) -> None:
     check_floats(inputs=inputs)
 
 
-def multi_scale(inputs, levels, splits, image_shape, *, logit: bool, last_squeezed: bool, inverse: bool):
+def multi_scale(inputs, levels, splits, image_shape, *, logit: bool, last_squeezed: bool, inverse: bool, prior=None):
     """A flow of several levels, each but the last one with half of its channels factored out (Dinh et al. 2017, Eq. 13-14).
 
     Args:
@@ -315,6 +348,8 @@ def multi_scale(inputs, levels, splits, image_shape, *, logit: bool, last_squeez
       splits: of every level but the last, the bijection of what is factored out given the rest, or None for the identity.
       image_shape: (H, W, C).
       logit: of `to_pixels`.
+      prior: the bijection of the last level's outputs given zeros (a `ConditionalGaussian`, their learned prior), or None
+        for the identity.
 
     Returns:
       (latents [B, H W C] or images, log-determinants [B]). What was factored out first comes first.
@@ -334,12 +369,19 @@ def multi_scale(inputs, levels, splits, image_shape, *, logit: bool, last_squeez
             total += log_det + split_log_det
             latents.append(out)
         x, log_det = levels[-1](x)
+        if prior is not None:
+            x, prior_log_det = prior(x, jnp.zeros_like(x))
+            log_det += prior_log_det
         return jnp.concatenate([z.reshape(len(z), -1) for z in (*latents, x)], axis=1), total + log_det
     height, width, channels = image_shape
     sizes = [height * width * channels >> i + 1 for i in range(len(splits))]
     *latents, x = jnp.split(inputs, list(itertools.accumulate(sizes)), axis=1)
     halved = len(splits) + last_squeezed
-    x, total = levels[-1](x.reshape(len(x), height >> halved, width >> halved, -1), inverse=True)
+    x, prior_log_det = x.reshape(len(x), height >> halved, width >> halved, -1), None
+    if prior is not None:
+        x, prior_log_det = prior(x, jnp.zeros_like(x), inverse=True)
+    x, total = levels[-1](x, inverse=True)
+    total = total if prior_log_det is None else total + prior_log_det
     for level, split, out in reversed(list(zip(levels[:-1], splits, latents, strict=True))):
         out, split_log_det = split_off(split, out.reshape(x.shape), x)
         x, log_det = level(jnp.concatenate([x, out], axis=-1), inverse=True)

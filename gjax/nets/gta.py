@@ -2,7 +2,7 @@
 ResNet-50's after the paper's description.
 
 Parameters for 32 x 32 x 3 images, 10 classes, embeddings of 128 and noise of 512 numbers: embedding 312,256, classifier
-17,802, generator 4,090,755, discriminator 668,427.
+17,802, generator 4,090,752, discriminator 668,427: the released code's.
 """
 
 import dataclasses
@@ -79,16 +79,18 @@ class DomainDiscriminator(nn.Module):
 
 
 class GTAGenerator(nn.Module):
-    """G: conditions [B, (K + 1) + D + Z], label, embedding and noise, to images [B, H, W, C] in (-1, 1). Its one bias, of
-    the last layer, starts at 0.
+    """G: conditions [B, (K + 1) + D + Z], label, embedding and noise, to images [B, H, W, C] in (-1, 1). As in the
+    released code no layer has a bias.
 
     width: of the last hidden layer; each before has twice as many. H = W = 2 ** (stages + 1).
+    final_bias: whether the last layer has a bias, which starts at 0.
     """
 
     channels: int = 3
     width: int = 64
     stages: int = 4
     dtype: Any = jnp.float32
+    final_bias: bool = False
 
     @nn.compact
     def __call__(self, conditions, *, train: bool):
@@ -98,7 +100,8 @@ class GTAGenerator(nn.Module):
             kernel = (2, 2) if i == 0 else (4, 4)
             x = ConvTranspose(width, kernel, 2, use_bias=False, dtype=self.dtype, kernel_init=_conv_init)(x)
             x = nn.relu(BatchNorm(dtype=self.dtype, scale_init=_scale_init, two_pass=True)(x, train=train))
-        x = ConvTranspose(self.channels, (4, 4), 2, dtype=self.dtype, kernel_init=_conv_init)(x)
+        last = {'use_bias': self.final_bias, 'dtype': self.dtype, 'kernel_init': _conv_init}
+        x = ConvTranspose(self.channels, (4, 4), 2, **last)(x)
         return jnp.tanh(x.astype(jnp.float32))
 
 
@@ -135,7 +138,8 @@ class GTADigits:
     image_shape, num_classes: of the data. widths, pool_last: of F. hidden: of C. noise: the length of G's noise.
     generator_width, discriminator_width: of their outermost layers. generated: the side of generated images, a power of two
     from 8 on; 0 for that of the data. domain_widths: of the discriminator of embeddings. normalise: embeddings of length 1
-    for G (long ones make GANs collapse; not in the paper).
+    for G (long ones make GANs collapse; not in the paper). final_bias: whether G's last layer has a bias, as older versions
+    of gjax had it; the released code has none.
     """
 
     image_shape: tuple[int, int, int]
@@ -149,6 +153,7 @@ class GTADigits:
     generated: int = 0
     domain_widths: Sequence[int] = (128, 128)
     normalise: bool = False
+    final_bias: bool = False
     dtype: Any = jnp.float32
 
     def __post_init__(self):
@@ -192,7 +197,7 @@ class GTADigits:
 
     def generator(self) -> nn.Module:
         """G."""
-        return GTAGenerator(self.image_shape[2], self.generator_width, self._stages, self.dtype)
+        return GTAGenerator(self.image_shape[2], self.generator_width, self._stages, self.dtype, self.final_bias)
 
     def discriminator(self) -> nn.Module:
         """D."""

@@ -1,18 +1,24 @@
 """Inception-v3 (Szegedy et al. 2015, arXiv:1512.00567) under torchvision's names, so that its weights fit: for distances.
 
+There are two variants, with the same layers but for the last and other pooling: torchvision's, of 1000 classes, and that of
+the TensorFlow graph of 2015, of 1008 classes, by which published FIDs are measured (pytorch-fid has it under the same
+names). Weights of one give wrong features in the other.
+
 Evaluation mode alone, without the auxiliary classifier; weights come from a file (`gjax.nets.inception.from_torch`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gjax.checks import one_of
 from gjax.nets.torch_weights import as_kernel, filled
 
 SIDE = 299  # pixels
+VARIANTS = {'torchvision': 1000, 'fid': 1008}  # and their numbers of classes
 
 
 class ConvUnit(nn.Module):
@@ -30,9 +36,22 @@ class ConvUnit(nn.Module):
         return nn.relu(nn.BatchNorm(use_running_average=True, epsilon=1e-3, name='bn')(x))
 
 
+_SAME = {'window_shape': (3, 3), 'strides': (1, 1), 'padding': ((1, 1), (1, 1))}
+
+
 def _mean_pool(x):
-    """3x3, stride 1; the padding counts, as in PyTorch."""
-    return nn.pool(x, 0.0, jax.lax.add, (3, 3), (1, 1), ((1, 1), (1, 1))) / 9.0
+    """Means over 3x3 windows, stride 1; the padding's zeros count, as in torchvision."""
+    return nn.pool(x, 0.0, jax.lax.add, **_SAME) / 9.0
+
+
+def _inner_mean_pool(x):
+    """Means over what 3x3 windows, stride 1, have of the image: the padding does not count, as in TensorFlow."""
+    return nn.avg_pool(x, **_SAME, count_include_pad=False)
+
+
+def _same_max_pool(x):
+    """Maxima over 3x3 windows, stride 1."""
+    return nn.max_pool(x, **_SAME)
 
 
 def _max_pool(x):
@@ -44,9 +63,10 @@ def _join(*branches):
 
 
 class InceptionA(nn.Module):
-    """35x35: 1x1, 5x5, double 3x3, pooled."""
+    """35x35: 1x1, 5x5, double 3x3, pooled by `pool`."""
 
     pooled: int
+    pool: Callable
 
     @nn.compact
     def __call__(self, x):
@@ -54,7 +74,7 @@ class InceptionA(nn.Module):
         three = ConvUnit(96, (3, 3), padding=(1, 1), name='branch3x3dbl_2')(ConvUnit(64, name='branch3x3dbl_1')(x))
         three = ConvUnit(96, (3, 3), padding=(1, 1), name='branch3x3dbl_3')(three)
         one = ConvUnit(64, name='branch1x1')(x)
-        return _join(one, five, three, ConvUnit(self.pooled, name='branch_pool')(_mean_pool(x)))
+        return _join(one, five, three, ConvUnit(self.pooled, name='branch_pool')(self.pool(x)))
 
 
 class InceptionB(nn.Module):
@@ -68,9 +88,10 @@ class InceptionB(nn.Module):
 
 
 class InceptionC(nn.Module):
-    """17x17: 1x1, 7x7 as 1x7 and 7x1 once and twice, pooled."""
+    """17x17: 1x1, 7x7 as 1x7 and 7x1 once and twice, pooled by `pool`."""
 
     width: int
+    pool: Callable
 
     @nn.compact
     def __call__(self, x):
@@ -85,7 +106,7 @@ class InceptionC(nn.Module):
         once = chain('branch7x7', [(1, 7), (7, 1)])
         twice = chain('branch7x7dbl', [(7, 1), (1, 7)] * 2)
         one = ConvUnit(192, name='branch1x1')(x)
-        return _join(one, once, twice, ConvUnit(192, name='branch_pool')(_mean_pool(x)))
+        return _join(one, once, twice, ConvUnit(192, name='branch_pool')(self.pool(x)))
 
 
 class InceptionD(nn.Module):
@@ -100,7 +121,9 @@ class InceptionD(nn.Module):
 
 
 class InceptionE(nn.Module):
-    """8x8: branches that end in 1x3 and 3x1 side by side."""
+    """8x8: branches that end in 1x3 and 3x1 side by side, pooled by `pool`."""
+
+    pool: Callable
 
     @nn.compact
     def __call__(self, x):
@@ -112,16 +135,21 @@ class InceptionE(nn.Module):
         double = ConvUnit(384, (3, 3), padding=(1, 1), name='branch3x3dbl_2')(ConvUnit(448, name='branch3x3dbl_1')(x))
         double = split('branch3x3dbl_3', double)
         one = ConvUnit(320, name='branch1x1')(x)
-        return _join(one, three, double, ConvUnit(192, name='branch_pool')(_mean_pool(x)))
+        return _join(one, three, double, ConvUnit(192, name='branch_pool')(self.pool(x)))
 
 
 class InceptionV3(nn.Module):
     """Images [B, H, W, 1 or 3] in [0, 1], resized to 299 pixels, to features [B, 2048] and logits [B, classes]."""
 
-    classes: int = 1000
+    # 'torchvision' counts the zeros of the padding in its mean pooling. 'fid' does not, and takes maxima instead of means in
+    # the last block's pooled branch.
+    variant: str = 'torchvision'
 
     @nn.compact
     def __call__(self, images):
+        one_of('variant', self.variant, tuple(VARIANTS))
+        fid = self.variant == 'fid'
+        pool = _inner_mean_pool if fid else _mean_pool
         x = jnp.broadcast_to(images, (*images.shape[:3], 3)) * 2 - 1
         x = jax.image.resize(x, (x.shape[0], SIDE, SIDE, 3), 'bilinear', antialias=False)
         x = ConvUnit(32, (3, 3), 2, name='Conv2d_1a_3x3')(x)
@@ -130,25 +158,26 @@ class InceptionV3(nn.Module):
         x = ConvUnit(80, name='Conv2d_3b_1x1')(x)
         x = _max_pool(ConvUnit(192, (3, 3), name='Conv2d_4a_3x3')(x))
         for name, pooled in (('5b', 32), ('5c', 64), ('5d', 64)):
-            x = InceptionA(pooled, name=f'Mixed_{name}')(x)
+            x = InceptionA(pooled, pool, name=f'Mixed_{name}')(x)
         x = InceptionB(name='Mixed_6a')(x)
         for name, width in (('6b', 128), ('6c', 160), ('6d', 160), ('6e', 192)):
-            x = InceptionC(width, name=f'Mixed_{name}')(x)
+            x = InceptionC(width, pool, name=f'Mixed_{name}')(x)
         x = InceptionD(name='Mixed_7a')(x)
-        for name in ('7b', '7c'):
-            x = InceptionE(name=f'Mixed_{name}')(x)
+        x = InceptionE(pool, name='Mixed_7b')(x)
+        x = InceptionE(_same_max_pool if fid else pool, name='Mixed_7c')(x)
         features = x.mean(axis=(1, 2))
-        return features, nn.Dense(self.classes, name='fc')(features)
+        return features, nn.Dense(VARIANTS[self.variant], name='fc')(features)
 
 
-def from_torch(arrays) -> dict:
-    """Flax variables of `InceptionV3` from the arrays of a torchvision state dict, by its names.
+def from_torch(arrays) -> tuple[InceptionV3, dict]:
+    """The network that PyTorch weights belong to, of the variant that their number of classes tells, and its variables.
 
     Args:
-      arrays: {'Mixed_5b.branch1x1.conv.weight': array, ...}; the auxiliary classifier's and the counters are left out.
+      arrays: of a state dict, {'Mixed_5b.branch1x1.conv.weight': array, ..., 'fc.bias': [1000 or 1008]}: torchvision's with
+        1000 classes or pytorch-fid's with 1008. The auxiliary classifier's and the counters are left out.
 
     Raises:
-      ValueError: a name or a shape is not the network's; one line.
+      ValueError: another number of classes, or a name or a shape that is not the network's; one line.
     """
     kinds = {'conv.weight': 'kernel', 'bn.weight': 'scale', 'bn.bias': 'bias', 'fc.weight': 'kernel', 'fc.bias': 'bias'}
     kinds |= {'bn.running_mean': 'mean', 'bn.running_var': 'var'}
@@ -161,6 +190,11 @@ def from_torch(arrays) -> dict:
         if leaf == 'kernel':
             array = as_kernel(array)
         found['/'.join(('batch_stats' if leaf in ('mean', 'var') else 'params', *layer, leaf))] = array
-    classes = found.get('params/fc/bias', np.zeros(1)).size
-    shapes = jax.eval_shape(lambda: InceptionV3(classes).init(jax.random.key(0), jnp.zeros((1, 8, 8, 3))))
-    return filled(shapes, found, 'Inception-v3')
+    classes = found['params/fc/bias'].size if 'params/fc/bias' in found else VARIANTS['torchvision']
+    variants = [variant for variant, count in VARIANTS.items() if count == classes]
+    if not variants:
+        allowed = ' or '.join(f"{count} ({variant}'s)" for variant, count in VARIANTS.items())
+        raise ValueError(f'these weights of Inception-v3 have {classes} classes; allowed: {allowed}')
+    net = InceptionV3(variants[0])
+    shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3))))
+    return net, filled(shapes, found, 'Inception-v3')

@@ -12,7 +12,7 @@ from pathlib import Path
 import ml_collections
 
 import gjax
-from gjax.methods import defaults
+from gjax.methods import defaults, find
 from gjax.train.errors import ConfigError, RunError
 from gjax.train.values import SPANS, UNITS, check_seed, parse, plain
 
@@ -247,6 +247,7 @@ _LATER_KEYS = {
     'data.validation': 0.0,
     'data.class_names': (),
     'optimizer.rho': 0.9,
+    'method.clip_start': True,
 }
 
 
@@ -310,9 +311,10 @@ def from_json(text: str) -> ml_collections.ConfigDict:
         config[section] = ml_collections.ConfigDict({'name': values[section]['name']})
     try:
         complete(config)
+        older = find(values['method']['name']).older(values)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    override(config, flatten(values))
+    override(config, {**older, **flatten(values)})
     return config.lock()
 
 

@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 
 import gjax
 from gjax.nets import inception
@@ -74,20 +75,26 @@ class Extractor:
 
 
 class InceptionExtractor:
-    """Inception-v3 with the weights of a local .npz file: the arrays of a torchvision state dict, by its names."""
+    """Inception-v3 with the weights of a local .npz file: the arrays of a state dict, torchvision's or pytorch-fid's.
+
+    Images are rounded to 8 bits first, as they are in the files by which published distances are measured; those of data
+    sets are so already.
+
+    name: the variant of the network, a digest of the file, and that images are rounded.
+    """
 
     def __init__(self, path: str):
         arrays = read_arrays(Path(path))
         try:
-            self.variables = inception.from_torch(arrays)
+            self._net, self.variables = inception.from_torch(arrays)
         except ValueError as error:
             raise RunError(f'evaluation.extractor is {INCEPTION + path!r}: {error}') from error
-        self.name = f'inception-v3 {hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]}'
-        self._net = inception.InceptionV3(self.variables['params']['fc']['bias'].size)
+        digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]
+        self.name = f'inception-v3 ({self._net.variant}) {digest} of 8-bit images'
 
     def __call__(self, variables, images) -> dict[str, jax.Array]:
         """{'features': [B, 2048], 'probabilities': [B, K]}; pure."""
-        features, logits = self._net.apply(variables, images)
+        features, logits = self._net.apply(variables, jnp.round(255 * jnp.clip(images, 0, 1)) / 255)
         return {'features': features, 'probabilities': jax.nn.softmax(logits)}
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gjax import attacks
+from gjax.attacks.balls import uniform
 from gjax.losses import cross_entropy, margin
 from tests.linear import binary_model
 
@@ -19,6 +20,26 @@ SIGN = np.where(np.asarray(LABELS) == 1, 1.0, -1.0).astype(np.float32)
 
 def _score(images):
     return np.asarray(images).reshape(len(images), -1) @ W + B
+
+
+def test_the_first_gradient_is_taken_at_the_start_as_clipped_or_as_drawn():
+    """One step of 0.05 up (x + 0.05)^2 from images of zeros: up where the start lies above -0.05, else down."""
+    rng, zeros = jax.random.key(3), jnp.zeros(SHAPE)
+    drawn = np.asarray(uniform(rng, zeros, 0.1, 'linf'))
+    assert (drawn < -0.05).any()
+
+    def ends(**options):
+        options = {'rng': rng, 'steps': 1, 'step_size': 0.05, 'objective': objective} | options
+        return attacks.pgd(lambda images: images.reshape(len(images), -1), zeros, LABELS, 0.1, **options)
+
+    def objective(pixels, labels):
+        return jnp.sum((pixels + 0.05) ** 2, axis=1)
+
+    np.testing.assert_allclose(ends(), np.clip(np.maximum(drawn, 0) + 0.05, 0, 0.1), atol=1e-7)
+    as_drawn = np.clip(drawn + 0.05 * np.sign(drawn + 0.05), 0, 0.1)
+    np.testing.assert_allclose(ends(clip_start=False), as_drawn, atol=1e-7)
+    with pytest.raises(ValueError, match='clip_start is False with steps=0'):
+        ends(clip_start=False, steps=0)
 
 
 @pytest.mark.parametrize(('steps', 'step', 'start'), [(1, 0.1, False), (10, 0.02, True), (4, 0.05, True)])

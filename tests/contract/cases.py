@@ -134,11 +134,11 @@ BATTERY = {
     'early_bird': _pair(
         slow=True,
         config={'stage': 'search', 'train.total_steps': 15},
-        training={'train.total_steps': 60, 'method.history': 10},
+        training={'train.total_steps': 60, 'method.history': 9},
         name='early_bird',
         model='vae',
         beta=0.1,
-        history=2,
+        history=1,
         distance=1e-9,
     ),
     'source_only': _domains(name='source_only'),

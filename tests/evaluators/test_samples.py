@@ -131,13 +131,13 @@ def test_an_extractor_of_other_images_is_refused_before_anything_is_trained(data
 @pytest.mark.slow
 def test_inception_scores_by_the_weights_of_a_file(data, tmp_path):
     file = tmp_path / 'weights.npz'
-    np.savez(file, **random_state_dict(7))
+    np.savez(file, **random_state_dict('fid'))
     options = {'evaluation__extractor': f'inception:{file}', 'evaluation__samples': 24}
     results = train_and_evaluate(tiny_config('gan', data[0], **options), tmp_path / 'gan')
-    assert results['protocol'].startswith('last step, test split; inception-v3 ')
-    assert results['protocol'].endswith(', 24 samples')
+    assert results['protocol'].startswith('last step, test split; inception-v3 (fid) ')
+    assert results['protocol'].endswith(' of 8-bit images, 24 samples')
     assert np.isfinite(results['metrics']['frechet_distance'])
-    assert 1 <= results['metrics']['inception_score'] <= 7
+    assert 1 <= results['metrics']['inception_score'] <= 1008
 
 
 def test_bad_inception_weights_are_refused_before_anything_is_trained(data, tmp_path):

@@ -49,5 +49,23 @@ def test_distances():
     first, second = jnp.asarray([True, True, False, False]), jnp.asarray([True, False, True, False])
     assert masks.hamming(first, second) == 0.5
     assert masks.hamming(first, first) == 0
-    assert masks.largest_distance(jnp.stack([first, first, second])) == 0.5
-    assert masks.largest_distance(jnp.stack([first, first])) == 0
+
+
+def test_rules_of_early_birds():
+    """Masks of ten channels, each written by the channels it drops, and the rules by which they agree to a tenth."""
+    closer = 0.1000001  # so that a distance of one channel in ten is below the bound too
+
+    def agreeing(*dropped, distance=0.1):
+        history = np.ones((len(dropped), 10), bool)
+        for row, channels in zip(history, dropped, strict=True):
+            row[list(channels)] = False
+        rules = masks.EARLY_BIRD_RULES
+        return {rule for rule in rules if masks.masks_agree(jnp.asarray(history), distance, rule=rule)}
+
+    every = {'paper', 'released', 'any_two'}
+    assert agreeing([0], [0], [0]) == every
+    assert agreeing([], [0], [0]) == {'released'}  # exactly a tenth: none above the bound, but not all below it
+    assert agreeing([], [0], [0], distance=closer) == every
+    assert agreeing([], [0], [0, 1], distance=closer) == {'paper'}  # a slow drift
+    assert agreeing([0], [1], [], distance=closer) == {'released'}  # the newest lies between the others
+    assert agreeing([0, 1], [], [], distance=closer) == set()

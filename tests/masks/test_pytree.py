@@ -153,7 +153,12 @@ def test_every_networks_masks_are_those_of_its_kernels(name):
         ),
         (lambda: masks.channel_masks({'g': jnp.full(3, jnp.nan)}, 0.5), 'the scores of g have NaN; allowed: numbers'),
         (lambda: masks.hamming(jnp.ones(3, bool), jnp.ones(1, bool)), r'the shape of second is \(1,\); allowed: \[..., 3\]'),
-        (lambda: masks.largest_distance(jnp.ones(3, bool)), r'the shape of history is \(3,\); allowed: \[T, C\]'),
+        (lambda: masks.masks_agree(jnp.ones(3, bool), 0.1), r'the shape of history is \(3,\); allowed: \[T, C\]'),
+        (lambda: masks.masks_agree(jnp.ones((1, 3), bool), 0.1), r'the shape of history is \(1, 3\); allowed: .* T >= 2'),
+        (
+            lambda: masks.masks_agree(jnp.ones((2, 3), bool), 0.1, rule='last'),
+            "the rule is 'last'; allowed: paper, released, any_two",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(call, message):

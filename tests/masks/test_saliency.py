@@ -121,13 +121,13 @@ def test_grasp_on_a_quadratic_is_the_closed_form_and_has_the_right_sign():
     w = jnp.asarray([1.0, -0.5, 2.0, 0.1])
 
     def loss(params):
-        return 0.5 * params['w'] @ curvature @ params['w']
+        return 0.5 * params['kernel'] @ curvature @ params['kernel']
 
-    scores = masks.grasp(loss, {'w': w})['w']
+    scores = masks.grasp(loss, {'kernel': w})['kernel']
     np.testing.assert_allclose(scores, w * (curvature @ curvature @ w), rtol=1e-5)
     # On a diagonal quadratic the squared gradient is a sum over weights: the weight worth most to it is kept longest.
     diagonal = jnp.asarray([3.0, 1.0, 0.1, 2.0])
-    scores = masks.grasp(lambda p: 0.5 * jnp.sum(diagonal * p['w'] ** 2), {'w': w})['w']
+    scores = masks.grasp(lambda p: 0.5 * jnp.sum(diagonal * p['kernel'] ** 2), {'kernel': w})['kernel']
     flow = (diagonal * w) ** 2
     np.testing.assert_array_equal(jnp.argsort(scores), jnp.argsort(flow))
 
@@ -141,9 +141,79 @@ def test_grasp_goes_through_the_suites_convolutions():
     def loss(params):
         return jnp.mean(net.apply({'params': params}, images) ** 4)
 
-    scores = masks.grasp(loss, params)
+    scores = masks.grasp(loss, params, weights_only=False)
     flat, unravel = jax.flatten_util.ravel_pytree(params)
     gradient = jax.grad(lambda v: loss(unravel(v)))
     step = 1e-3 * gradient(flat) / jnp.linalg.norm(gradient(flat))
     numeric = (gradient(flat + step) - gradient(flat - step)) / 2e-3 * jnp.linalg.norm(gradient(flat))
     np.testing.assert_allclose(jax.flatten_util.ravel_pytree(scores)[0], flat * numeric, rtol=0.02, atol=1e-4)
+
+
+def test_grasp_differentiates_over_weights_alone_by_default():
+    """On 0.5 v' A v, v = (kernel, bias): H and g are those of the kernel's block, with the bias as a constant."""
+    root = np.random.default_rng(0).normal(size=(5, 5)).astype(np.float32)
+    curvature, w, b = root @ root.T, np.asarray([1.0, -0.5, 2.0], np.float32), np.asarray([0.7, -1.1], np.float32)
+    params = {'bias': jnp.asarray(b), 'kernel': jnp.asarray(w)}
+
+    def loss(params):
+        v = jnp.concatenate([params['kernel'], params['bias']])
+        return 0.5 * v @ curvature @ v
+
+    scores = masks.grasp(loss, params)
+    gradient = curvature @ np.concatenate([w, b])
+    np.testing.assert_allclose(scores['kernel'], w * (curvature[:3, :3] @ gradient[:3]), rtol=1e-4)
+    np.testing.assert_array_equal(scores['bias'], 0)
+    over_all = masks.grasp(loss, params, weights_only=False)
+    np.testing.assert_allclose(over_all['kernel'], w * (curvature @ gradient)[:3], rtol=1e-4)
+    with pytest.raises(ValueError, match='params have no weights, only bias; allowed: at least one, or weights_only=False'):
+        masks.grasp(lambda p: jnp.sum(p['bias'] ** 2), {'bias': params['bias']})
+
+
+def test_grasp_of_several_losses_is_that_of_their_sum():
+    w = jnp.asarray([1.0, -0.5, 2.0])
+    losses = [lambda p, a=a: jnp.sum(a * p['kernel'] ** 4) for a in (0.5, 2.0)]
+    np.testing.assert_allclose(
+        masks.grasp(losses, {'kernel': w})['kernel'],
+        masks.grasp(lambda p: losses[0](p) + losses[1](p), {'kernel': w})['kernel'],
+        rtol=1e-5,
+    )
+
+
+def test_grasp_is_the_released_codes():
+    """A small classifier with batch normalisation: its two halves, weights alone, logits over 200; by PyTorch's double
+    backward in the order of the authors' code, in float64 there.
+    """
+    torch = pytest.importorskip('torch', reason='torch is not installed: pip install torch')
+    functional, rng = torch.nn.functional, np.random.default_rng(0)
+    sizes = {'first': {'kernel': (6, 8), 'scale': (8,), 'bias': (8,)}, 'last': {'kernel': (8, 3), 'bias': (3,)}}
+    params = {n: {k: rng.normal(size=s).astype(np.float32) for k, s in own.items()} for n, own in sizes.items()}
+    images, labels = rng.normal(size=(10, 6)).astype(np.float32), rng.integers(0, 3, 10)
+
+    def logits_fn(params, x):
+        first, last = params['first'], params['last']
+        x = x @ first['kernel']
+        x = (x - x.mean(0, keepdims=True)) * jax.lax.rsqrt(x.var(0, keepdims=True) + 1e-5)
+        return jax.nn.relu(x * first['scale'][None] + first['bias'][None]) @ last['kernel'] + last['bias'][None]
+
+    found = masks.grasp_as_released(logits_fn, params, jnp.asarray(images), jnp.asarray(labels))
+    whole = masks.grasp_as_released(logits_fn, params, jnp.asarray(images), jnp.asarray(labels), parts=1, temperature=1.0)
+    held = {
+        n: {k: torch.tensor(v, dtype=torch.float64, requires_grad=True) for k, v in own.items()} for n, own in params.items()
+    }
+    weights, halves = [held['first']['kernel'], held['last']['kernel']], ((0, 5), (5, 10))
+
+    def gradients(start, end, **options):
+        x = torch.tensor(images[start:end], dtype=torch.float64) @ weights[0]
+        x = functional.batch_norm(x, None, None, held['first']['scale'], held['first']['bias'], True)
+        logits = (torch.relu(x) @ weights[1] + held['last']['bias']) / 200
+        return torch.autograd.grad(functional.cross_entropy(logits, torch.tensor(labels[start:end])), weights, **options)
+
+    kept = [sum(pair).detach() for pair in zip(*(gradients(*half) for half in halves), strict=True)]
+    for half in halves:
+        z = sum((k * g).sum() for k, g in zip(kept, gradients(*half, create_graph=True), strict=True))
+        z.backward()
+    for name, weight in zip(('first', 'last'), weights, strict=True):
+        expected = (weight * weight.grad).detach().numpy()
+        np.testing.assert_allclose(found[name]['kernel'], expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+        other = np.asarray(whole[name]['kernel'])
+        assert np.corrcoef(other.ravel(), expected.ravel())[0, 1] < 0.99  # halves and temperature make a difference

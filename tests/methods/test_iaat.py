@@ -274,6 +274,22 @@ def test_the_batched_selection_equals_two_separate_attacks():
     np.testing.assert_allclose(new, expected, rtol=1e-6)
 
 
+def test_attacks_may_start_outside_the_range_as_in_the_authors_code(monkeypatch):
+    """All attacks of a step are told so, and nothing else of the default step changes."""
+    told, pgd = [], attacks.pgd
+    monkeypatch.setattr(
+        attacks, 'pgd', lambda *args, **options: (told.append(options['clip_start']), pgd(*args, **options))[1]
+    )
+    for clip in (True, False):
+        method = _method(clip_start=clip, attack_steps=1, warmup_epochs=0)
+        state = jax.eval_shape(method.init, jax.random.key(0), _batch([1, 2]))
+        jax.eval_shape(method.step, state, _batch([1, 2]))
+    assert len(told) >= 4
+    assert set(told[: len(told) // 2]) == {True}
+    assert set(told[len(told) // 2 :]) == {False}
+    assert IAAT.clip_start
+
+
 def test_summaries():
     method = _method(4, eps=8 / 255)
     state = _frozen(method, _batch([1.0]), np.asarray([0, 4, 8, 400]) / 255)

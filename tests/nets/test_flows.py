@@ -43,6 +43,7 @@ BIJECTIONS = {
     'repeated': bijectors.Repeated(partial(GlowStep, 4, parent=None), 3),
     'glow': GLOW,
     'glow_logit': GLOW.copy(logit=True, levels=1),
+    'glow_released': GLOW.copy(as_released='openai', levels=1, depth=1),
     'realnvp': RealNVP(SHAPE, levels=3, hidden=2, blocks=1),
     'linear_flow': LinearFlow(SHAPE),
 }
@@ -69,13 +70,14 @@ def moved(variables, seed: int = 1, scale: float = 0.1):
 
 # Half a minute each to compile; the comparison with distrax is not among the slow tests.
 SLOW = pytest.param('realnvp', marks=pytest.mark.slow)
+RELEASED = pytest.param('glow_released', marks=pytest.mark.slow)
 
 
 def variables_of(module, images=None):
     return moved(jax.jit(module.init)(jax.random.key(0), images_of(0) if images is None else images))
 
 
-@pytest.mark.parametrize('name', [SLOW if name == 'realnvp' else name for name in BIJECTIONS])
+@pytest.mark.parametrize('name', [{'realnvp': SLOW, 'glow_released': RELEASED}.get(name, name) for name in BIJECTIONS])
 def test_inverse_and_log_determinant(name):
     module, images = BIJECTIONS[name], images_of(2, 3)
     variables = variables_of(module)

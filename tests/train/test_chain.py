@@ -172,7 +172,7 @@ def early(toy, tmp_path_factory):
     folder = tmp_path_factory.mktemp('early')
     np.savez(folder / 'toy.npz', **toy)
     options = {
-        'method__history': 2,
+        'method__history': 1,
         'method__distance': 1.0,
         'method__channels': 0.5,
         'method__controls': ('random', 'snip'),

@@ -2,7 +2,7 @@
 
   1. Train the dense model with an L1 penalty on the scales gamma of its batch normalisations. After every epoch, mask the
      share of channels that have the smallest |gamma| (stage `search`).
-  2. Stop when the largest Hamming distance between two of the last masks is below a bound: the ticket is drawn.
+  2. Stop when the masks of the last epochs agree (`gjax.masks.masks_agree`): the ticket is drawn.
   3. Cut the masked channels out. Go on training the smaller network for the steps that are left (stage `early_bird`).
 
 Controls: the dense model; as many channels of each layer, drawn at random (`random`); the small network from a new
@@ -59,25 +59,43 @@ class EarlyBird(PrunedModel):
     scope: str = 'together'
     gamma_l1: float = 1e-4  # weight of the L1 penalty during the search
     distance: float = 0.1  # the bound on the Hamming distance
-    history: int = 5  # how many masks must be so close, one an epoch
+    # Which distances must be so small: 'paper', each epoch's mask to the one before; 'released', the newest mask to the
+    # others, as in the released code; 'any_two', any two masks. See `gjax.masks.masks_agree`.
+    rule: str = 'paper'
+    # How far back the search looks: 'paper' at so many distances, hence one mask more; the other rules at so many masks.
+    history: int = 5
     controls: tuple = ()  # see the module
     phase: str = ''  # of this stage, set by `at`: 'search', 'sparse' (weights under masks) or ''
 
     def __post_init__(self):
         super().__post_init__()
         one_of('method.scope', self.scope, SCOPES)
+        one_of('method.rule', self.rule, masks.EARLY_BIRD_RULES)
         each_of('method.controls', self.controls, CONTROLS)
         positive('method.gamma_l1', self.gamma_l1)
         positive('method.distance', self.distance, zero=False)
         if not 0 < self.channels < 1:
             raise ValueError(f'method.channels is {self.channels}; allowed: 0 < channels < 1')
 
+    @classmethod
+    def older(cls, config):
+        return {**super().older(config), 'method.rule': 'any_two'}
+
     def fits(self):
         super().fits()
-        if not 2 <= self.history < self._epochs:
-            raise ValueError(f"method.history is {self.history}; allowed: 2..{self._epochs - 1}, below the run's epochs")
+        more = self._compared - self.history
+        if not 2 <= self._compared < self._epochs:
+            allowed = f'{2 - more}..{self._epochs - 1 - more}'
+            raise ValueError(
+                f"method.history is {self.history}, method.rule {self.rule!r}; allowed: {allowed}, below the run's epochs"
+            )
         if not self.groups():
             raise ValueError("net.trunk_norm leaves no normalised channels; allowed with early_bird: 'batch'")
+
+    @property
+    def _compared(self) -> int:
+        """How many masks the rule looks at."""
+        return self.history + (self.rule == 'paper')
 
     @property
     def _epochs(self) -> int:
@@ -144,9 +162,9 @@ class EarlyBird(PrunedModel):
 
         def draw(memory):
             drawn = memory['drawn'].at[epoch - 1].set(self._joined(self._channel_masks(state)))
-            last = lax.dynamic_slice_in_dim(drawn, epoch - self.history, self.history)
-            enough = (epoch >= self.history) & (state.step < self.info.num_steps)  # masks so far, and steps that are left
-            found = enough & (masks.largest_distance(last) < self.distance)
+            last = lax.dynamic_slice_in_dim(drawn, epoch - self._compared, self._compared)
+            enough = (epoch >= self._compared) & (state.step < self.info.num_steps)  # masks so far, and steps that are left
+            found = enough & masks.masks_agree(last, self.distance, rule=self.rule)
             return {**memory, 'drawn': drawn, 'found': memory['found'] | found}
 
         return state.replace(memory=lax.cond(rest == 0, draw, lambda memory: memory, state.memory)), metrics

@@ -80,6 +80,16 @@ class Method:
     # What it declares.
 
     @classmethod
+    def older(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """What stands for options that the config.json of an older gjax lacks, by dotted key: those whose default was
+        another then, so that its runs are read as what they are. All other options are at today's defaults.
+
+        Args:
+          config: the sections that the file has.
+        """
+        return {}
+
+    @classmethod
     def roles(cls, sets: Sets) -> dict[str, Role]:
         """The batches of a step by the method's own names; a single one named '' is the step's batch itself.
 

@@ -1,8 +1,10 @@
 """The common ground of methods that prune an autoencoder, a VAE or a GAN: the model's own method, under masks."""
 
 import dataclasses
+from functools import partial
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 
 from gjax import masks, nets
@@ -42,6 +44,14 @@ class PrunedModel(Method):
     critic_steps: int = 1
     penalty: float = 0.0
     clip: float = 0.0
+    grasp_weights_only: bool = True  # whether GraSP leaves out biases and scales, as its authors' code does
+    grasp_halves: bool = False  # whether GraSP takes its batch in halves with batch statistics of their own, as that does
+
+    @classmethod
+    def older(cls, config):
+        controls = config['method'].get('controls')
+        asked = isinstance(controls, tuple) and 'grasp' in controls  # other runs never take these scores
+        return super().older(config) | ({'method.grasp_weights_only': False} if asked else {})
 
     def __post_init__(self):
         one_of('method.model', self.model, MODELS)
@@ -76,9 +86,26 @@ class PrunedModel(Method):
 
     def sensitivity(self, criterion: str, state: State, batch, *, rng) -> dict:
         """The scores {player: tree} of 'snip' or 'grasp' on one batch."""
-        score, scores = {'snip': masks.snip, 'grasp': masks.grasp}[criterion], {}
+        if criterion == 'grasp':
+            score = partial(masks.grasp, weights_only=self.grasp_weights_only)
+            if self.grasp_halves:
+                return self._halved(score, state, batch, rng)
+        else:
+            score = masks.snip
+        scores = {}
         for players, loss in self.trainer.sensitivity_losses(state, batch, rng=rng):
             scores |= score(loss, {player: state.params[player] for player in players})
+        return scores
+
+    def _halved(self, score, state: State, batch, rng) -> dict:
+        """The scores by the losses of a batch's two halves, each with randomness of its own."""
+        middle = len(batch['image']) // 2
+        halves = [jax.tree.map(lambda x: x[:middle], batch), jax.tree.map(lambda x: x[middle:], batch)]
+        keys, scores = jax.random.split(rng), {}
+        losses = [self.trainer.sensitivity_losses(state, half, rng=key) for half, key in zip(halves, keys, strict=True)]
+        for pairs in zip(*losses, strict=True):  # the same players in both
+            players = pairs[0][0]
+            scores |= score([loss for _, loss in pairs], {player: state.params[player] for player in players})
         return scores
 
     def evaluators(self):

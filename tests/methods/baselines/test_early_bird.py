@@ -11,7 +11,7 @@ from gjax.methods.core.contract import DataInfo
 from tests.states import assert_equal, batch_of
 
 INFO = DataInfo(num_classes=2, num_examples=16, steps_per_epoch=2, num_steps=20, image_shape=(8, 8, 1))
-OPTIONS = {'name': 'early_bird', 'channels': 0.5, 'history': 3, 'controls': ('random', 'reinit', 'snip', 'grasp')}
+OPTIONS = {'name': 'early_bird', 'channels': 0.5, 'history': 2, 'controls': ('random', 'reinit', 'snip', 'grasp')}
 
 
 def _build(net=(), optimizer=(), stage='', **options):
@@ -51,16 +51,16 @@ def test_the_penalty_is_the_gradient_of_the_scales_l1_norm():
 def test_a_strong_penalty_shrinks_the_scales_of_the_search_alone():
     sgd, sums = {'name': 'sgd', 'learning_rate': 1e-3, 'momentum': 0.0}, {}
     for stage in ('dense', 'search'):
-        method = _build(optimizer=sgd, stage=stage, gamma_l1=100.0, distance=1e-6, history=9)
+        method = _build(optimizer=sgd, stage=stage, gamma_l1=100.0, distance=1e-6, history=8)
         state = _train(method, _init(method), 4)
         leaves = jax.tree_util.tree_flatten_with_path(state.params)[0]
         sums[stage] = sum(float(jnp.abs(leaf).sum()) for path, leaf in leaves if path[-1].key == 'scale')
     assert sums['search'] < 0.8 * sums['dense']
 
 
-def _scripted(scales):
+def _scripted(scales, **options):
     """The states of a search whose decoder's first scales were set to these, one row an epoch."""
-    method = _build(stage='search', distance=0.2)
+    method = _build(stage='search', distance=0.2, **options)
     state, step = _init(method), jax.jit(method.step)
     for i, row in enumerate(scales):
         for k in range(2):
@@ -69,14 +69,16 @@ def _scripted(scales):
         yield method, state
 
 
-def test_the_search_ends_when_the_last_masks_agree():
+@pytest.mark.parametrize(('rule', 'last'), [('any_two', 5), ('paper', 6)])
+def test_the_search_ends_when_the_last_masks_agree(rule, last):
+    """From epoch 3 on all masks are the same. Three masks are there at epoch 5, three distances at epoch 6."""
     still = [1.0, 1.0, 1.0, 1.0, 1e-6, 1e-6, 1e-6, 1e-6]
     moved = still[::-1]
     ends = []
-    for method, state in _scripted([still, still, moved, moved, moved, moved]):
+    for method, state in _scripted([still, still, moved, moved, moved, moved], rule=rule, history=3):
         ends.append(bool(method.done(state)))
         distances = np.asarray(method.summarize(state)['mask_distance'])
-    assert ends == [False, False, False, False, True, True]  # the first three that agree are epochs 3 to 5
+    assert ends == [epoch >= last for epoch in range(1, 7)]
     assert distances.shape == (10, 10)
     assert distances[0, 2] > 0.2 >= distances[2, 4]
     np.testing.assert_array_equal(distances, distances.T)
@@ -153,6 +155,29 @@ def test_controls(searched):
         assert_equal(pruned.params, {p: masks.apply(pruned.masks[p], dense.params[p]) for p in dense.params})
 
 
+def test_how_grasp_is_taken(monkeypatch):
+    """Over weights alone or everything, of a batch or of its halves, each with noise of its own."""
+    calls = []
+    monkeypatch.setattr(
+        masks, 'grasp', lambda loss, params, *, weights_only: (calls.append((loss, weights_only)), params)[1]
+    )
+    batch, state = batch_of(), _init(_build(stage='grasp'))
+    for options in ({}, {'grasp_weights_only': False}, {'grasp_halves': True}):
+        method = _build(stage='grasp', **options)
+        assert set(method.sensitivity('grasp', state, batch, rng=jax.random.key(1))) == {'encoder', 'decoder'}
+    (_, only), (_, everything), (losses, _) = calls
+    assert (only, everything) == (True, False)
+    middle, keys = len(batch['image']) // 2, jax.random.split(jax.random.key(1))
+    halves = list(zip((batch['image'][:middle], batch['image'][middle:]), keys, strict=True))
+
+    @jax.jit
+    def both(params):
+        expected = [method.trainer.total_loss(state, params, images=half, rng=key)[0] for half, key in halves]
+        return jnp.stack([loss(params) for loss in losses]), jnp.stack(expected)
+
+    np.testing.assert_allclose(*both(state.params), rtol=1e-6)
+
+
 def test_a_search_that_draws_no_ticket_says_so():
     method = _build(stage='search', distance=1e-9)
     state = _init(method)
@@ -179,7 +204,9 @@ def test_stages():
     ('options', 'message'),
     [
         ({'channels': 1.0}, 'method.channels is 1.0; allowed: 0 < channels < 1'),
-        ({'history': 10}, r'method.history is 10; allowed: 2..9'),
+        ({'history': 9}, r"method.history is 9, method.rule 'paper'; allowed: 1..8, below the run's epochs"),
+        ({'history': 10, 'rule': 'released'}, r"method.history is 10, method.rule 'released'; allowed: 2..9"),
+        ({'rule': 'last'}, "method.rule is 'last'; allowed: paper, released, any_two"),
         ({'distance': 0.0}, 'method.distance is 0.0'),
         ({'controls': ('one_shot',)}, "method.controls has 'one_shot'; allowed: random, reinit, snip, grasp"),
         ({'phase': 'search'}, "method.phase is 'search', but there is no such key"),

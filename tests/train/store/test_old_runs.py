@@ -5,6 +5,7 @@ old_runs.tar.gz holds runs of the contract battery's tiny configs with attacks i
   stopped: the run of iaat, ended by kill -9 after step 6, with a checkpoint of step 4.
   early_bird/search: a finished stage of a pipeline, whose config names it among the method's options, as `method.phase`.
     early_bird/expected.json is the results.json of the stage that began from it.
+  generate_to_adapt: finished, of commit 1fe4fb1 (format 2), whose generator's last layer has a bias; without its images.
 """
 
 import json
@@ -25,6 +26,10 @@ from tests.toy import write_toy
 
 ARCHIVE = Path(__file__).parent / 'old_runs.tar.gz'
 DATA = 'npz:toy.npz'
+
+
+# Today's options by another name or default, as the early bird's old configs mean them.
+EARLY_BIRD = {'method__distance': 1.0, 'method__channels': 0.5, 'method__rule': 'any_two', 'method__history': 2}
 
 
 @pytest.fixture
@@ -84,8 +89,7 @@ def test_a_stopped_run_resumes_and_ends_as_the_undisturbed_one(runs):
 
 @pytest.mark.slow
 def test_a_stage_begins_from_an_old_one(runs):
-    overrides = {'stage': 'early_bird', 'method__distance': 1.0, 'method__channels': 0.5}
-    config, workdir = tiny_config('early_bird', DATA, **L2, **overrides), runs / 'early_bird/early_bird'
+    config, workdir = tiny_config('early_bird', DATA, **L2, **EARLY_BIRD, stage='early_bird'), runs / 'early_bird/early_bird'
     _assert_as_before(train_and_evaluate(config, workdir), _results(runs / 'early_bird', 'expected.json'))
 
 
@@ -94,7 +98,7 @@ def test_todays_config_is_the_old_one(runs):
         ('iaat', 'iaat', {}),
         ('stopped', 'iaat', {}),
         ('dann', 'dann', {}),
-        ('early_bird/search', 'early_bird', {'method__distance': 1.0, 'method__channels': 0.5}),
+        ('early_bird/search', 'early_bird', EARLY_BIRD),
     ):
         config = tiny_config(case, DATA, **L2, **overrides)
         check_same_config(config, runs / name)
@@ -102,6 +106,31 @@ def test_todays_config_is_the_old_one(runs):
         config.optimizer.learning_rate = 7.0
         with pytest.raises(RunError, match=r'holds a run with config\.optimizer\.learning_rate'):
             check_same_config(config, runs / name)
+
+
+def test_defaults_that_have_changed_are_what_they_were_in_old_configs(runs):
+    """The bias of a generator means nothing to methods without one, how GraSP is taken nothing to runs without GraSP."""
+    read = {name: configs.read(runs / name / 'config.json') for name in ('generate_to_adapt', 'dann', 'early_bird/search')}
+    assert read['generate_to_adapt'].net.final_bias
+    assert not read['dann'].net.final_bias
+    assert read['early_bird/search'].method.rule == 'any_two'
+    assert read['early_bird/search'].method.grasp_weights_only
+    values = _results(runs / 'early_bird/search', 'config.json')
+    values['method']['controls'] = ['random', 'grasp']
+    assert not configs.from_json(json.dumps(values)).method.grasp_weights_only
+    again = json.loads(configs.to_json(tiny_config('generate_to_adapt', DATA)))
+    assert not configs.from_json(json.dumps(again)).net.final_bias  # said by the file
+    today = read['generate_to_adapt'].copy_and_resolve_references().unlock()
+    today.net.final_bias = False
+    with pytest.raises(RunError, match=r'holds a run with config\.net\.final_bias=True, not False'):
+        check_same_config(today, runs / 'generate_to_adapt')
+
+
+@pytest.mark.slow
+def test_a_generator_with_a_bias_is_evaluated_as_before(runs):
+    before = _results(runs / 'generate_to_adapt')
+    assert 'final_bias' not in _results(runs / 'generate_to_adapt', 'config.json')['net']
+    _assert_as_before(evaluate_run(runs / 'generate_to_adapt'), before)
 
 
 def test_old_runs_are_reported(runs):
