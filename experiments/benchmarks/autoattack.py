@@ -96,7 +96,7 @@ def text(results: dict) -> str:
     first = results['compiling'] - sum(statistics.median(own) for own in seconds['gjax'].values())
     line = (
         f'AutoAttack, linf, on {WORK.title}, float32, {count} images that nearly all stand to the end; seconds, median '
-        f"(least - most) of {len(sums[0])} repetitions. The first time gjax's four programs took about {max(first, 0):.0f} s "
+        f"(least - most) of {len(sums[0])} repetitions. The first time gjax's programs took about {max(first, 0):.0f} s "
         'more, to compile.'
     )
     return f'{line}\n\n{measure.table(["attack", "gjax (s)", "pyautoattack, torch eager (s)", "gjax / this"], rows)}'
