@@ -20,7 +20,7 @@ from experiments.benchmarks.works import SGD, Work, build
 from gjax import attacks
 from gjax.train.errors import RunError
 
-EPS = 0.1 / 255
+EPS = 0.01 / 255
 NAMES = {'apgd_ce': 'apgd-ce', 'apgd_targeted': 'apgd-t', 'fab_targeted': 'fab-t', 'square': 'square'}  # ours, theirs
 WORK = Work(
     'small_cnn, 32 px',
