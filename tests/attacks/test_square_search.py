@@ -52,7 +52,7 @@ def test_bumps_are_sums_of_rectangles(side):
 
 @pytest.mark.parametrize(('norm', 'dual'), [('linf', 1), ('l2', 2)])
 def test_margins_fall_within_ball_and_bounds(norm, dual):
-    """On a linear model whose margins cannot fall by more than eps times a dual norm; the search gets a third of the way. An
+    """On a linear model whose margins cannot fall by more than eps times a dual norm; the search gets a fifth of the way. An
     image depends on its own key alone, so that copies in other rows are given the same.
     """
     images = np.concatenate([IMAGES, IMAGES[::-1]])
@@ -74,7 +74,7 @@ def test_margins_fall_within_ball_and_bounds(norm, dual):
     before, after = (np.asarray(margin(_model(x), labels)) for x in (images, found))
     normals = np.linalg.norm(WEIGHTS[:, :, None] - WEIGHTS[:, None], dual, axis=0).max()
     fell = (before - after)[2:7] / (normals * eps[2:7])
-    assert (fell > 0.33).all()
+    assert (fell > 0.2).all()
     assert (fell <= 1).all()
 
 
