@@ -318,6 +318,9 @@ _LATER_KEYS = {
     'data.validation': 0.0,
     'data.class_names': (),
     'optimizer.rho': 0.9,
+    'evaluation.targets': 9,
+    'evaluation.target_steps': 30,
+    'evaluation.warnings': True,
 }
 
 

@@ -106,13 +106,13 @@ class Look:
         chosen = None if rows is None else tuple(rows)
         return dict(self._once(('rows', _key(function), name, split, chosen), measure))
 
-    def first(self, function: Callable, name: str, split: str) -> dict[str, np.ndarray]:
-        """The results for the first batch of a split, whose key is the run's own for evaluation."""
+    def first(self, function: Callable, name: str, split: str, *more) -> dict[str, np.ndarray]:
+        """The results for the first batch of a split, whose key is the run's own for evaluation; computed at every call."""
         run = self._run
         program = self._evaluate(function)
         with run.feed.examples(name, split, run.config.train.eval_batch_size) as sources:
             source, mask = next(iter(sources))
-            results = jax.device_get(program(self.state, source, (), run.eval_rng, self._domain(name)))
+            results = jax.device_get(program(self.state, source, more, run.eval_rng, self._domain(name)))
         return {key: values[mask] for key, values in results.items()}
 
     def over(self, function: Callable, images: np.ndarray, *more) -> dict[str, np.ndarray]:
