@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from gjax.checks import check_bounds, check_eps, check_images, check_norm, check_shape, check_shapes, concrete
+from gjax.checks import check_bounds, check_eps, check_images, check_key, check_norm, check_shape, check_shapes, concrete
 
 HALF = ('float16', 'bfloat16')
 
@@ -40,9 +40,38 @@ def per_example(name: str, value, images):
     return jnp.broadcast_to(value, images.shape[:1]).reshape((-1,) + (1,) * (images.ndim - 1))
 
 
+def example_keys(rng, images):
+    """One key for each image, [B]: `rng` itself if it is such keys, otherwise what one key is split into.
+
+    Raises:
+      ValueError: `rng` is neither one key nor typed keys [B].
+    """
+    if jnp.issubdtype(getattr(rng, 'dtype', np.float32), jax.dtypes.prng_key) and rng.shape == images.shape[:1]:
+        return rng
+    check_key('rng', rng)
+    return jax.random.split(rng, images.shape[0])
+
+
+def spread(values, images):
+    """One value for each image, [B] -> [B, 1, ..., 1]."""
+    return values.reshape((-1,) + (1,) * (images.ndim - 1))
+
+
+def chosen(where, images, others):
+    """`images` where bool [B] is true, `others` elsewhere."""
+    return jnp.where(spread(where, images), images, others)
+
+
 def l2_norm(values):
     """Euclidean norm of each example, [B, ...] -> [B, 1, ..., 1]."""
     return jnp.sqrt(jnp.sum(values**2, axis=tuple(range(1, values.ndim)), keepdims=True))
+
+
+def size(delta, norm: str):
+    """Norm of each perturbation, [B, ...] -> [B, 1, ..., 1]."""
+    if norm == 'linf':
+        return jnp.max(jnp.abs(delta), axis=tuple(range(1, delta.ndim)), keepdims=True)
+    return l2_norm(delta)
 
 
 def unclipped(found, images, bounds: tuple[float, float]):
@@ -179,3 +208,17 @@ def uniform(rng, images, eps, norm: str):
     dimension = images[0].size
     radius = jax.random.uniform(radius_rng, eps.shape, images.dtype) ** (1.0 / dimension)
     return eps * radius * direction / l2_norm(direction)
+
+
+def on_sphere(keys, images, eps, norm: str):
+    """A perturbation of each image of norm eps [B, 1, ..., 1] from the image's own key of `keys` [B]: in linf uniform noise,
+    in l2 a uniform direction, of the length eps. Not clipped to any bounds.
+    """
+
+    def draw(key):
+        if norm == 'linf':
+            return jax.random.uniform(key, images.shape[1:], images.dtype, -1.0, 1.0)
+        return jax.random.normal(key, images.shape[1:], images.dtype)
+
+    noise = jax.vmap(draw)(keys)
+    return eps * noise / jnp.maximum(size(noise, norm), 1e-12)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from gjax.attacks.apgd import top_targets
 from gjax.attacks.balls import as_images, finished, per_example, widened
 from gjax.attacks.gradient import pgd
 from gjax.checks import check_eps, check_integers, check_key, check_norm, check_shape, positive
@@ -28,18 +29,6 @@ def target_margin(logits, labels, targets):
         return jnp.take_along_axis(logits, classes[:, None], axis=1)[:, 0]
 
     return chosen(targets) - chosen(labels)
-
-
-def likeliest_others(logits, labels, count: int):
-    """The `count` classes other than the label with the highest logits, the highest first: int32 [B, count].
-
-    Args:
-      logits: [B, K] with K > count.
-      labels: int [B].
-      count: >= 1.
-    """
-    others = jnp.where(jax.nn.one_hot(labels, logits.shape[1], dtype=bool), -jnp.inf, logits)
-    return lax.top_k(others, count)[1]
 
 
 def multi_targeted(
@@ -97,7 +86,7 @@ def multi_targeted(
     classes = logits.shape[1]
     if classes < 2:
         raise ValueError(f'the number of classes is {classes}; allowed: at least 2')
-    order = likeliest_others(logits, labels, min(targets, classes - 1)).T
+    order = top_targets(logits, labels, targets)
     step_size = 2 * radii.reshape(-1)
     options = {'steps': steps, 'step_size': step_size, 'step_schedule': 'cosine', 'norm': norm, 'bounds': bounds}
 
