@@ -1,5 +1,6 @@
 """Pure attacks on classifiers (`logits_fn`) and on likelihoods (`nll_fn`): images within their bounds and radii in,
-adversarial images out. And what tells whether they can be trusted: `diagnose`, `audit`.
+adversarial images out. `autoattack` runs several of them, one after the other, on the images still standing; `diagnose` and
+`audit` tell whether what they found can be trusted.
 """
 
 from gjax.attacks.apgd import apgd_ce, apgd_dlr, apgd_targeted, dlr, targeted_dlr

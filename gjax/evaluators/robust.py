@@ -197,6 +197,11 @@ def concluded(test: RobustEvaluation, means: dict) -> dict[str, float]:
     return found | {f'accuracy_at_{eps:.4f}': value for eps, value in curve}
 
 
+def _as_they_are(state, batch, *, rng):
+    """The images and labels of a batch."""
+    return {'image': batch['image'], 'label': batch['label']}
+
+
 class FinalAccuracy(Means):
     """Clean and robust accuracy of the test splits by the final protocol, and warnings about it.
 
@@ -233,15 +238,60 @@ class FinalAccuracy(Means):
         return super().protocol_of(metric)
 
     def __call__(self, state, look):
-        metrics = super().__call__(state, look).metrics
         names = [name for name in look.sets if look.count(name, 'test') and look.has(name, *self.needs)]
         if AUTOATTACK in self.test.attacks:
-            for name in names:
-                metrics[look.prefixed(name, 'robust_accuracy')] = self._under_autoattack(name, look)
+            metrics = self._with_autoattack(names, look)
+        else:
+            metrics = super().__call__(state, look).metrics
         if not self.test.warnings or not names:
             return Findings(metrics)
         found = [*self._diagnosed(names[0], look), *self._compared(names[0], metrics, look)]
         return Findings(metrics, warnings=tuple(look.prefixed(f'the set {names[0]}: ', '') + text for text in found))
+
+    def _with_autoattack(self, names, look) -> dict[str, float]:
+        """The metrics where AutoAttack follows the other attacks: it attacks what these left standing in all sets at once.
+
+        Every process runs the same attacks on the same images, each of its devices on its share of a batch.
+        """
+        values = {name: look.rows(self.function, name, 'test') for name in names}
+        standing = {name: np.flatnonzero(own['robust_accuracy']) for name, own in values.items()}
+        parts = [
+            look.rows(_as_they_are, name, 'test', rows=rows, keep=False) for name, rows in standing.items() if len(rows)
+        ]
+        robust = self._driven(parts, look) if parts else np.zeros(0, bool)
+        metrics, start = {}, 0
+        for name, own in values.items():
+            means = {key: np.mean(each, axis=0, dtype=np.float64).tolist() for key, each in own.items()}
+            left = robust[start : start + len(standing[name])].sum()
+            start += len(standing[name])
+            found = self.conclude(means) | {'robust_accuracy': float(left) / look.count(name, 'test')}
+            metrics |= {look.prefixed(name, key): value for key, value in found.items()}
+        return metrics
+
+    def _driven(self, parts, look) -> np.ndarray:
+        """Which of the images in `parts` AutoAttack leaves standing, bool [N]."""
+        held = {}
+
+        def logits_fn(images):
+            return self.logits(held['state'], images)
+
+        def by_look(function):
+            def with_state(state, *arrays):
+                held['state'] = state  # an argument of the program: weights closed over would be constants in it
+                return function(*arrays)
+
+            return look.program(with_state)
+
+        found = attacks.autoattack(
+            logits_fn,
+            *(np.concatenate([part[key] for part in parts]) for key in ('image', 'label')),
+            self.test.eps,
+            rng=jax.random.key(look.seed),
+            norm=self.test.norm,
+            batch_sizes=look.batch_sizes(),
+            compile=by_look,
+        )
+        return found.robust
 
     def _diagnosed(self, name: str, look) -> list[str]:
         """The warnings of one batch: three calls of one small program."""

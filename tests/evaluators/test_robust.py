@@ -8,6 +8,9 @@ import pytest
 from gjax import attacks
 from gjax.evaluators import END, LOG
 from gjax.evaluators.robust import ATTACKS, RobustEvaluation, concluded, final_accuracy, quick_accuracy, robust_accuracy
+from gjax.methods.core.contract import Role
+from gjax.train.devices import data_mesh
+from gjax.train.feeds import Resident, make_pools
 from tests.train.looks import TinyRun, dataset, levels
 
 
@@ -138,6 +141,31 @@ def test_what_makes_the_numbers_doubtful_is_told():
     assert found.warnings[0].startswith('the gradient of the loss by the image is exactly zero for 4 of 4 images')
     quiet = RobustEvaluation(eps=0.01, steps=2, attacks=('fgsm',), warnings=False)
     assert robust_accuracy(rounded, quiet)[1](look.state, look).warnings == ()
+
+
+@pytest.mark.slow
+def test_autoattack_follows_the_other_attacks_on_every_set_and_two_devices():
+    """A model whose classes are intervals of the level: an image stands if its whole ball lies in the interval."""
+    sets = {name: dataset(name, start, test=90) for name, start in (('a', 0), ('b', 5))}
+    run = TinyRun(sets, ('a', 'b'))
+    run.mesh = data_mesh(jax.devices()[:2])
+    run.feed = Resident(sets, make_pools({'': Role(('a', 'b'))}, sets, 2, jax.random.key(0)), run.mesh)
+    centres = np.asarray([0.05, 0.2, 0.35, 0.5], np.float32)  # a fourth class, as targeted APGD needs
+
+    def nearest(state, images):
+        return -state * (images.mean(axis=(1, 2, 3))[:, None] - centres[None]) ** 2
+
+    look = run.look(jnp.float32(100), 'end')
+    final = robust_accuracy(nearest, RobustEvaluation(eps=0.02, attacks=('fgsm', 'autoattack'), warnings=False))[1]
+    found = final(look.state, look).metrics
+    edges = np.asarray([-1, 0.125, 0.275, 0.425, 2])
+    for name in sets:
+        level, label = levels(run, name, 'test').astype(np.float64), sets[name].test.labels
+        clean, robust = (((level - eps > edges[label]) & (level + eps < edges[label + 1])).mean() for eps in (0, 0.02))
+        assert found[f'{name}_clean_accuracy'] == pytest.approx(clean)
+        assert found[f'{name}_robust_accuracy'] == pytest.approx(robust)
+        assert 0 < robust < clean
+        assert found[f'{name}_robust_accuracy_fgsm'] >= found[f'{name}_robust_accuracy']
 
 
 def test_a_black_box_that_beats_every_gradient_is_told():
