@@ -15,11 +15,13 @@ import numpy as np
 from gjax.attacks.audit import audit
 from gjax.attacks.balls import as_images, widened
 from gjax.attacks.gradient import pgd, random_noise
+from gjax.attacks.square_search import square
 from gjax.checks import check_eps, check_integers, check_norm, check_shape
 from gjax.losses import correct, cross_entropy
 
 STEPS = 20  # of the gradient attack that the evidence is from
 DRAWS = 10  # of random noise, of which each image meets the worst
+QUERIES = 200  # of the Square attack
 SAME = 1e-4  # two passes agree if their logits differ by less, as a share of the largest logit
 SUMS = 1e-4  # how far sums of probabilities may be from 1
 
@@ -157,13 +159,16 @@ def output_warnings(logits, again=None) -> list[str]:
     return found
 
 
-def attack_warnings(at_eps: Evidence, at_zero: Evidence, at_half: Evidence, labels, eps: float, half: float) -> list[str]:
+def attack_warnings(
+    at_eps: Evidence, at_zero: Evidence, at_half: Evidence, labels, eps: float, half: float, squared=None
+) -> list[str]:
     """What attacks of three radii say about whether gradients lead anywhere.
 
     Args:
       at_eps, at_zero, at_half: of `evidence` on one batch, at the radius of the evaluation, at 0 and at `half_range`.
       labels: int [B].
       eps, half: the first and the last of these radii.
+      squared: bool [B], whether the model is right on the image of a Square attack of radius eps; None if there was none.
     """
     at_eps, at_zero, at_half = (Evidence(*map(np.asarray, each)) for each in (at_eps, at_zero, at_half))
     labels, found = np.asarray(labels), []
@@ -174,12 +179,15 @@ def attack_warnings(at_eps: Evidence, at_zero: Evidence, at_half: Evidence, labe
             f'the gradient of the loss by the image is exactly zero for {stuck} of {right} images that the model gets '
             'right: gradient attacks return them as they are, and they count as robust'
         )
-    by_noise, by_gradient = int((clean & ~at_eps.noisy).sum()), int((clean & ~at_eps.attacked).sum())
-    if by_noise > by_gradient:
-        found.append(
-            f'random noise of radius {eps:.4g} fools {by_noise} of {right} images that the model gets right, a gradient '
-            f'attack of {STEPS} steps {by_gradient}: gradients do not lead to adversarial images'
-        )
+    by_gradient, blind = int((clean & ~at_eps.attacked).sum()), {f'{DRAWS} draws of random noise': at_eps.noisy}
+    if squared is not None:
+        blind[f'the Square attack, {QUERIES} queries without a gradient,'] = np.asarray(squared)
+    for name, survived in blind.items():
+        if (fooled := int((clean & ~survived).sum())) > by_gradient:
+            found.append(
+                f'of {right} images that the model gets right {name} of radius {eps:.4g} fool{"s" * ("Square" in name)} '
+                f'{fooled}, a gradient attack of {STEPS} steps {by_gradient}: gradients do not lead to adversarial images'
+            )
     if moved := int((clean & ~at_zero.attacked).sum()):
         found.append(
             f'an attack of radius 0 fools {moved} of {right} images that the model gets right: the evaluation is random by '
@@ -208,9 +216,10 @@ def diagnose(
 ) -> list[str]:
     """Warnings, each one sentence with its numbers, about evaluating a model by gradient attacks; [] if there are none.
 
-    It looks for gradients that are exactly zero, outputs that are random or probabilities, noise that beats a gradient
-    attack, loops inside the model, success at radius 0, and accuracy above chance where every image can become the same. It
-    compiles the model three times and costs about a hundred passes over the images, so give it a batch, not a test set.
+    It looks for gradients that are exactly zero, outputs that are random or probabilities, noise or a short Square attack
+    (of images [B, H, W, C], in l2 of 5 x 5 pixels or more) that beats a gradient attack, loops inside the model, success at
+    radius 0, and accuracy above chance where every image can become the same. It compiles the model four times and costs a
+    few hundred passes over the images, so give it a batch, not a test set.
 
     Args:
       logits_fn: images [B, H, W, C] -> logits [B, K].
@@ -236,11 +245,23 @@ def diagnose(
     program = jax.jit(lambda *inputs: evidence(logits_fn, *inputs, rng=rng, norm=norm, bounds=bounds))
     found = [program(images, labels, np.float32(radius)) for radius in (eps, 0.0, half)]
     refuse_disallowed(*found)
+    searched = images.ndim == 4 and (norm == 'linf' or min(images.shape[1:3]) >= 5)
+    squared = _under_square(logits_fn, images, labels, eps, rng, norm, bounds) if searched else None
     return [
         *output_warnings(*passes),
-        *attack_warnings(*found, labels, float(eps), half),
+        *attack_warnings(*found, labels, float(eps), half, squared),
         *loop_warnings(loops(logits_fn, images)),
     ]
+
+
+def _under_square(logits_fn, images, labels, eps, rng, norm, bounds) -> np.ndarray:
+    """Whether the model is right on what a short Square attack finds, bool [B]."""
+
+    def right(images, labels):
+        found = square(logits_fn, images, labels, eps, rng=rng, norm=norm, queries=QUERIES, bounds=bounds)
+        return correct(logits_fn(found), labels)
+
+    return np.asarray(jax.jit(right)(images, labels))
 
 
 def refuse_disallowed(*found: Evidence) -> None:

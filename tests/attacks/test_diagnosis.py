@@ -1,5 +1,7 @@
 """A warning for each fault of a model that was built to have it, none for a sound one, and the audit of images."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,14 +31,19 @@ def test_a_sound_model_raises_no_warning(norm):
     assert diagnosed(sound, norm) == []
 
 
-def test_gradients_that_are_exactly_zero():
-    """Rounding hides the gradient, as many saturating updates do in Defense-GAN; ten draws of
-    noise then find more than the one that a gradient attack starts from."""
+def test_gradients_that_are_exactly_zero_and_black_boxes_that_find_more():
+    """Rounding hides the gradient, as many saturating updates do in Defense-GAN; ten draws of noise then find more than the
+    one that a gradient attack starts from, and so does a search."""
     found = diagnosed(lambda images: sound(jnp.round(images * 16) / 16), eps=0.2)
     right = int((np.asarray(sound(jnp.round(IMAGES * 16) / 16)).argmax(axis=1) == LABELS).sum())
     assert found[0].startswith(f'the gradient of the loss by the image is exactly zero for {right} of {right} images')
-    assert 'random noise of radius 0.2 fools' in found[1]
-    assert f'of {right} images that the model gets right, a gradient attack of 20 steps ' in found[1]
+    for warning, name in zip(found[1:], ('10 draws of random noise', 'the Square attack'), strict=False):
+        assert warning.startswith(f'of {right} images that the model gets right {name}')
+        fooled, by_gradient = (
+            int(text) for text in re.findall(r' fools? (\d+), a gradient attack of 20 steps (\d+):', warning)[0]
+        )
+        assert fooled > by_gradient
+    assert len(found) >= 3
 
 
 def test_accuracy_where_every_image_can_become_the_same():

@@ -113,6 +113,21 @@ def test_options():
         RobustEvaluation(norm='l2', attacks=('fgsm',))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('norm', ['linf', 'l2'])
+def test_every_attack_that_has_a_name_can_be_measured(norm):
+    """Nothing runs: the program of all of them is traced."""
+    test = RobustEvaluation(norm=norm, attacks=ATTACKS[norm], curve=(0.1,))
+    batch = {'image': jnp.zeros((2, 6, 6, 1)), 'label': jnp.zeros(2, jnp.int32)}
+
+    def linear(images):
+        return images.reshape(2, -1) @ jnp.ones((36, 5))
+
+    found = jax.eval_shape(lambda: final_accuracy(linear, batch, test, rng=jax.random.key(0)))
+    alone = {f'{kind}_{name}' for kind in ('robust_accuracy', 'disallowed') for name in test.attacks if name != 'autoattack'}
+    assert found.keys() == {'clean_accuracy', 'robust_accuracy', 'accuracy_curve', *alone}
+
+
 def test_an_image_beyond_its_radius_is_an_error(monkeypatch):
     monkeypatch.setattr(attacks, 'margin_pgd', lambda logits_fn, images, *inputs, **options: images + 0.1)
     run = TinyRun({'source': dataset('source', 0)}, ('source',))
