@@ -52,8 +52,8 @@ class AutoAttackResult:
 
 
 def split(rows: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
-    """The rows [n] in batches, each to be padded to the smallest of `sizes` (ascending) that holds it: a larger size while it
-    is full, and then whatever pads less, one batch or several smaller ones.
+    """The rows [n] in batches, each to be padded to the smallest of `sizes` (ascending) that holds it: full ones first, the
+    largest before the others, and at the end what pads less: one batch, or several of the smallest size.
     """
     batches = []
     while len(rows):
@@ -114,6 +114,7 @@ class _Images:
     def _call(self, name: str, function: Callable, rows, *arrays):
         """function(*arrays, keys) of at most a batch of rows, padded by copies of the last one: they end when it does."""
         if name not in self.programs:
+            function.__name__ = name  # as profiles call it
             self.programs[name] = self.compile(function)
         size = min(size for size in self.sizes if size >= len(rows))
         padding = (0, size - len(rows))

@@ -92,8 +92,8 @@ def _on_sphere(image, delta, eps, bounds):
 
 
 def _tiles(key, image, eps, bounds):
-    """The start in l2, of norm eps: tiles of a fifth of the height, each two bumps of random orientation, in each channel of a
-    random sign.
+    """The start in l2, of norm eps: tiles of a fifth of the height, each of two bumps of a random orientation, and in each
+    channel of a random sign.
     """
     height, width, channels = image.shape
     side = height // 5
