@@ -30,8 +30,10 @@ ATTACKS = {
     'pgd_l2': partial(attacks.pgd, linear, rng=KEY, steps=2, step_size=0.05, norm='l2'),
     'restarts': partial(attacks.pgd, linear, rng=KEY, steps=2, step_size=0.05, restarts=2),
     'fgsm': partial(attacks.fgsm, linear),
+    'rand_fgsm': partial(attacks.rand_fgsm, linear, rng=KEY),
     'momentum': partial(attacks.momentum_iterative, linear, steps=2, step_size=0.05),
     'margin': partial(attacks.margin_pgd, linear, rng=KEY, steps=2),
+    'multi_targeted': partial(attacks.multi_targeted, linear, rng=KEY, steps=2, targets=2),
     'noise': lambda images, _, eps, **options: attacks.random_noise(images, eps, rng=KEY, **options),
     'raise': lambda images, _, eps, **options: attacks.raise_nll(
         lambda x, rng: linear(x)[:, 0], images, eps, rng=KEY, steps=2, **options
