@@ -177,7 +177,7 @@ def attack_warnings(
     if stuck := int((clean & at_eps.zero_gradient).sum()):
         found.append(
             f'the gradient of the loss by the image is exactly zero for {stuck} of {right} images that the model gets '
-            'right: gradient attacks return them as they are, and they count as robust'
+            'right: gradient attacks have no direction there, and leave such images standing without being resisted'
         )
     by_gradient, blind = int((clean & ~at_eps.attacked).sum()), {f'{DRAWS} draws of random noise': at_eps.noisy}
     if squared is not None:
