@@ -1,7 +1,7 @@
 """Evaluation under attack beside plain PyTorch's: PGD on batches of images, one random start, and what is still right.
 
 The network's weights are random, as those of training steps: they do not change how long it takes. Both sides first attack
-the same images from the same start, and must find images of the same loss.
+the same images from the same start, and must find images of the same loss. After that AutoAttack (autoattack.py).
 """
 
 import statistics
@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.benchmarks import measure, steps
+from experiments.benchmarks import autoattack, measure, steps
 from experiments.benchmarks.peer import Peer
 from experiments.benchmarks.works import WORKS, build
 from gjax import attacks
@@ -28,6 +28,7 @@ def add_options(parser) -> None:
     steps.add_peer_options(parser)
     parser.add_argument('--steps', type=int, default=50, help='of PGD')
     parser.add_argument('--batch', type=int, default=128, help='images attacked together')
+    autoattack.add_options(parser)
 
 
 def ours(run, attack_steps: int):
@@ -96,9 +97,14 @@ def run(arguments) -> dict:
     for option in ('steps', 'batch'):
         if getattr(arguments, option) < 1:
             raise RunError(f'--{option} is {getattr(arguments, option)}; allowed: at least 1')
+    if arguments.autoattack < 0:
+        raise RunError(f'--autoattack is {arguments.autoattack}; allowed: at least 0')
     context, modes = steps.peer_of(arguments)
     with context as peer:
-        return results(peer, modes, arguments.steps, arguments.batch, arguments.repetitions)
+        found = results(peer, modes, arguments.steps, arguments.batch, arguments.repetitions)
+        if arguments.autoattack:
+            found['autoattack'] = autoattack.results(peer, arguments.autoattack, arguments.repetitions)
+        return found
 
 
 def text(results: dict) -> str:
@@ -111,4 +117,5 @@ def text(results: dict) -> str:
         rows.append([name, measure.shown(values, 1), f'{whole:,.0f}', measure.shown(ratios, 2)])
     columns = ['side', f'batch of {batch} (ms)', f'so {IMAGES:,} images (s)', 'gjax / this']
     line = f'PGD-{results["steps"]} on WRN-10-2, 32 px, float32; median (least - most) of {len(times["gjax"])} batches.'
-    return f'{measure.machine_line(results["machine"])}\n{line}\n\n{measure.table(columns, rows)}'
+    whole = f'{measure.machine_line(results["machine"])}\n{line}\n\n{measure.table(columns, rows)}'
+    return f'{whole}\n{autoattack.text(results["autoattack"])}' if 'autoattack' in results else whole

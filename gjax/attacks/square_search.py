@@ -2,7 +2,9 @@
 square at a time.
 
 As in AutoAttack: the margin is the loss, the schedule of the squares' sizes is that of 10,000 queries whatever their number,
-and an image is left alone once it fools the model. Here each image has squares of its own.
+and an image is left alone once it fools the model. As in the authors' code, but not in the paper, no square reaches the
+image's last row and last column, unless it is as large as the image: with these a search on digits felled about a point more
+images. Here each image has squares of its own; there those of a batch are in the same place.
 """
 
 import math
@@ -61,8 +63,8 @@ def _uniform(key, count: int, dtype):
 
 
 def _corner(value, room):
-    """A uniform whole number of 0..room from a uniform value in [0, 1)."""
-    return jnp.minimum((value * (room + 1).astype(value.dtype)).astype(jnp.int32), room)
+    """A uniform whole number of 0..room - 1 (0 of no room) from a uniform value in [0, 1)."""
+    return (value * jnp.asarray(room).astype(value.dtype)).astype(jnp.int32)
 
 
 def _inside(row, column, side, shape):

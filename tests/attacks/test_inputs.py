@@ -34,6 +34,9 @@ ATTACKS = {
     'momentum': partial(attacks.momentum_iterative, linear, steps=2, step_size=0.05),
     'margin': partial(attacks.margin_pgd, linear, rng=KEY, steps=2),
     'multi_targeted': partial(attacks.multi_targeted, linear, rng=KEY, steps=2, targets=2),
+    'apgd': partial(attacks.apgd_ce, linear, rng=KEY, steps=2),
+    'fab': partial(attacks.fab, linear, rng=KEY, steps=2),
+    'square': partial(attacks.square, linear, rng=KEY, queries=2),
     'noise': lambda images, _, eps, **options: attacks.random_noise(images, eps, rng=KEY, **options),
     'raise': lambda images, _, eps, **options: attacks.raise_nll(
         lambda x, rng: linear(x)[:, 0], images, eps, rng=KEY, steps=2, **options
@@ -81,7 +84,7 @@ def test_a_linf_radius_above_the_width_of_the_bounds_is_refused(name):
 def test_labels_and_objectives_of_other_shapes_are_refused(jit):
     wrap = jax.jit if jit else lambda function: function
     rows = jnp.asarray(LABELS)[:, None]
-    for name in ('pgd', 'fgsm', 'momentum', 'margin', 'restarts', 'carlini_wagner'):
+    for name in ('pgd', 'fgsm', 'momentum', 'margin', 'restarts', 'carlini_wagner', 'apgd', 'fab', 'square'):
         for labels in (rows, rows[:1, 0]):
             with pytest.raises(ValueError, match=r'^the shape of labels is \((8, 1|1,)\); allowed: \(8,\)'):
                 wrap(lambda y, name=name: ATTACKS[name](jnp.asarray(IMAGES), y, 0.1))(labels)
@@ -249,7 +252,7 @@ def test_every_attack_takes_every_dtype(name, dtype):
     delta = np.asarray(found, np.float64) - np.asarray(images, np.float64)
     assert np.isfinite(delta).all()
     assert np.abs(delta).max() <= 0.05 * (1 + 1e-6) or name == 'carlini_wagner'
-    assert np.abs(delta).max() > 0.01 or name in ('project', 'carlini_wagner')
+    assert np.abs(delta).max() > 0.01 or name in ('project', 'carlini_wagner', 'fab')
 
 
 @pytest.mark.parametrize('shape', [(8, 16), (8, 4, 4)])

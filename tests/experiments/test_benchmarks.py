@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks import __main__ as command
-from experiments.benchmarks import attacks, content, data, growth, masks, measure, start, steps
+from experiments.benchmarks import attacks, autoattack, content, data, growth, masks, measure, start, steps
 from experiments.benchmarks.peer import Peer
 from experiments.benchmarks.works import CPU_BATCH, Program, step_flops
 from gjax.train import config
@@ -151,6 +151,7 @@ def test_a_peer_that_is_not_installed_is_refused():
         ),
         (['--suite=steps', '--peer=tf'], "--peer is 'tf'; known: torch"),
         (['--suite=attacks', '--steps=0'], '--steps is 0; allowed: at least 1'),
+        (['--suite=attacks', '--autoattack=-1'], '--autoattack is -1; allowed: at least 0'),
         (['--suite=start', '--repetitions=0'], '--repetitions is 0; allowed: at least 1'),
     ],
 )
@@ -353,6 +354,28 @@ def test_attacks_are_measured_beside_torchs(torch_peer):
         _positive(values)
     found['milliseconds'] = {'gjax': [8.0, 8.0], 'eager': [16.0, 16.0]}
     assert '| torch eager | 16.0 (16.0 - 16.0) | 20 | 0.50 (0.50 - 0.50) |' in attacks.text(found)
+
+
+def test_autoattacks_table_needs_no_torch():
+    gjax = {'square': [1.0, 2.0], 'apgd_ce': [1.0, 1.0]}
+    found = {'images': 4, 'compiling': 5.0, 'seconds': {'gjax': gjax}, 'standing': {}}
+    assert '| square | 1.5 (1.0 - 2.0) |  |  |' in autoattack.text(found)
+    found['seconds']['torch'] = {name: [4.0, 4.0] for name in gjax}
+    text = autoattack.text(found)
+    assert '| square | 1.5 (1.0 - 2.0) | 4.0 (4.0 - 4.0) | 0.38 (0.25 - 0.50) |' in text
+    assert '| together: the standard version | 2.5 (2.0 - 3.0) | 8.0 (8.0 - 8.0) | 0.31 (0.25 - 0.38) |' in text
+    assert 'took about 2 s more, to compile' in text
+
+
+@needs_torch
+@pytest.mark.slow
+def test_autoattack_is_measured_beside_the_authors(torch_peer):
+    pytest.importorskip('pyautoattack', reason='pip install --no-deps pyautoattack')
+    found = autoattack.results(torch_peer, 4, 1)
+    for side in found['seconds'].values():
+        for values in side.values():
+            _positive(values, 1)
+    assert min(found['standing'].values()) >= 3
 
 
 @pytest.mark.slow

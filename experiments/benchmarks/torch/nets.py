@@ -60,6 +60,25 @@ def flat(features):
     return features.permute(0, 2, 3, 1).flatten(1)
 
 
+class SmallCNN(nn.Module):
+    """Of images with an even side, which 'SAME' pads at the far side alone."""
+
+    def __init__(self, channels, classes, side, widths, hidden):
+        super().__init__()
+        self.count = len(widths)
+        for i, width in enumerate(widths):
+            setattr(self, f'Conv_{i}', nn.Conv2d(channels, width, 3, 2, bias=False))
+            setattr(self, f'BatchNorm_{i}', nn.BatchNorm2d(width))
+            channels, side = width, side // 2
+        self.Dense_0, self.Dense_1 = nn.Linear(side * side * channels, hidden), nn.Linear(hidden, classes)
+
+    def forward(self, images):
+        x = (images - 0.5) / 0.5
+        for i in range(self.count):
+            x = F.relu(getattr(self, f'BatchNorm_{i}')(getattr(self, f'Conv_{i}')(F.pad(x, (0, 1, 0, 1)))))
+        return self.Dense_1(F.relu(self.Dense_0(flat(x))))
+
+
 class GTAEmbedding(nn.Module):
     def __init__(self, channels, widths, pool_last):
         super().__init__()

@@ -19,6 +19,7 @@ from experiments.benchmarks.torch.nets import (
     PreActResNet,
     ResNetDecoder,
     ResNetTrunk,
+    SmallCNN,
 )
 
 
@@ -116,6 +117,10 @@ class IAAT(Classification):
 def resnet(sizes, work=Classification):
     network = IAATResNet if sizes.get('net') == 'iaat_wide_resnet' else PreActResNet
     return work(sizes, network(*(sizes[k] for k in ('channels', 'classes', 'blocks', 'width', 'stem', 'mean', 'std'))))
+
+
+def small_cnn(sizes):
+    return Classification(sizes, SmallCNN(*(sizes[k] for k in ('channels', 'classes', 'side', 'widths', 'hidden'))))
 
 
 def _embedding(sizes):
@@ -235,6 +240,7 @@ class Flow(Work):
 WORKS = {
     'flow': Flow,
     'resnet': resnet,
+    'small_cnn': small_cnn,
     'iaat': partial(resnet, work=IAAT),
     'source_only': SourceOnly,
     'generate_to_adapt': GenerateToAdapt,
