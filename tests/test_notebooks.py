@@ -40,6 +40,8 @@ SMALL = {
         'evaluation.steps': '3',
         'evaluation.restarts': '1',
         'evaluation.curve_steps': '2',
+        'evaluation.target_steps': '2',
+        'evaluation.warnings': 'False',
         'net.widths': '(8, 8)',
         'net.hidden': '16',
     },

@@ -60,10 +60,15 @@ def note(config):
     test = config['evaluation']
     starts = 'one random start' if test['restarts'] == 1 else f'{test["restarts"]} restarts'
     radius = f'{255 * test["eps"]:g}/255' if test['norm'] == 'linf' else f'{test["eps"]:g}'
-    return (
-        f'Test split, last step, no selection. Robust: worst of PGD-{test["steps"]} with {starts} at {test["norm"]} '
-        f'{radius}.'
-    )
+    steps, used = test['steps'], test.get('attacks', ('pgd',))
+    names = {'pgd': f'PGD-{steps}', 'margin_pgd': f'PGD-{steps} on the margin'}
+    words = ' and '.join(names[name] for name in used if name in names) + f' with {starts}'
+    others = [name for name in used if name not in names]
+    if 'multi_targeted' in others:
+        words += f', and {test["target_steps"]} steps towards each of {test["targets"]} classes'
+    words += ''.join(f', and {name}' for name in others if name != 'multi_targeted')
+    words += ',' if others else ''
+    return f'Test split, last step, no selection. Robust: worst of {words} at {test["norm"]} {radius}.'
 
 
 def _variants(file, ablations, uniform):

@@ -30,6 +30,8 @@ SETTINGS = {
     'evaluation.quick_steps': 1,
     'evaluation.curve': '(0.1,)',
     'evaluation.curve_steps': 1,
+    'evaluation.attacks': "('pgd',)",
+    'evaluation.warnings': False,
 }
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}  # with which a run that they stop ends
 TEXT = {'encoding': 'utf-8', 'errors': 'replace'}  # how what a process of gjax says is read
@@ -209,7 +211,7 @@ def _digest_of_checkpoint(workdir: Path) -> tuple[int, str]:
     if not steps:
         return -1, ''
     metadata = workdir / 'checkpoints' / str(max(steps)) / 'meta' / 'metadata'
-    return max(steps), json.loads(metadata.read_text())['sha256']
+    return max(steps), json.loads(metadata.read_text(encoding='utf-8'))['sha256']
 
 
 def half_written(workdir: Path) -> bool:

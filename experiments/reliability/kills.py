@@ -13,7 +13,7 @@ _FILE = """from pathlib import Path
 from gjax.train import config
 
 def get_config():
-    found = config.from_json(Path(__file__).with_suffix('.json').read_text())
+    found = config.from_json(Path(__file__).with_suffix('.json').read_text(encoding='utf-8'))
     found.unlock()
     return found
 """

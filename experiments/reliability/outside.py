@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from experiments.reliability.bench import Bench, Outcome, last_line, one_line
+from experiments.reliability.bench import TEXT, Bench, Outcome, last_line, one_line
 from experiments.reliability.server import KINDS, PAGE, serving, whole_file
 
 
@@ -84,7 +84,7 @@ def _with_cache(bench: Bench, cache: Path, command, **more) -> subprocess.Comple
     """The command with a cache of its own, whose programs are checked."""
     environment = {key: value for key, value in bench.environment.items() if key != 'JAX_COMPILATION_CACHE_DIR'}
     environment |= {'GJAX_CACHE': str(cache), **more}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=600)
+    return subprocess.run(command, env=environment, capture_output=True, check=False, timeout=600, **TEXT)
 
 
 _MODEL = ('--config=lottery_tickets/digits.py:vae', '--config.train.total_epochs=2', '--config.evaluation.samples=60')

@@ -1,11 +1,13 @@
 """Robust evaluation: the worst case per example over attacks and restarts, and accuracy against eps."""
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from gjax.attacks.audit import audit
 from gjax.attacks.balls import widened
 from gjax.checks import check_images, check_integers, check_key, check_radii, check_shape, concrete
 from gjax.losses import correct
@@ -28,6 +30,46 @@ def _right(logits_fn: Callable, adversarial, images, labels):
     return correct(logits, labels)
 
 
+class Outcomes(NamedTuple):
+    """What several attacks did to a batch, each attack on every image."""
+
+    clean: jax.Array  # bool [B]: the model is right on the clean image
+    right: jax.Array  # bool [B, A]: it is right on the clean image and on that of attack a
+    allowed: jax.Array  # bool [B, A]: the image of attack a passes `gjax.attacks.audit`
+
+
+def outcomes(
+    logits_fn: Callable,
+    images,
+    labels,
+    attacks: Sequence[Callable],
+    *,
+    rng,
+    eps=None,
+    norm: str = 'linf',
+    bounds: tuple[float, float] = (0.0, 1.0),
+) -> Outcomes:
+    """Correctness under each of several attacks, and an audit of every image that they return.
+
+    Args:
+      eps, norm, bounds: what the attacks were allowed, for the audit; eps is a float or [B], or None for no audit.
+      The rest as in `worst_case`.
+
+    Raises:
+      ValueError: as `worst_case`; and as `gjax.attacks.audit`, if there is one.
+    """
+    images, labels = _checked(images, labels, rng)
+    clean = _right(logits_fn, images, images, labels)
+    right, allowed = [], []
+    for i, attack in enumerate(attacks):
+        adversarial = attack(logits_fn, images, labels, jax.random.fold_in(rng, i))
+        right.append(clean & _right(logits_fn, adversarial, images, labels))
+        sound = jnp.ones_like(clean) if eps is None else audit(adversarial, images, eps, norm=norm, bounds=bounds)
+        allowed.append(sound)
+    none = jnp.ones((len(images), 0), bool)  # so that no attack at all is allowed
+    return Outcomes(clean, *(jnp.stack(found, axis=1) if found else none for found in (right, allowed)))
+
+
 def worst_case(logits_fn: Callable, images, labels, attacks: Sequence[Callable], *, rng):
     """True where the model is right on the clean image and on every attack's image.
 
@@ -44,12 +86,8 @@ def worst_case(logits_fn: Callable, images, labels, attacks: Sequence[Callable],
     Raises:
       ValueError: shapes or dtypes that do not fit, also of what logits_fn or an attack returns; an empty batch; no key.
     """
-    images, labels = _checked(images, labels, rng)
-    survived = _right(logits_fn, images, images, labels)
-    for i, attack in enumerate(attacks):
-        adversarial = attack(logits_fn, images, labels, jax.random.fold_in(rng, i))
-        survived &= _right(logits_fn, adversarial, images, labels)
-    return survived
+    found = outcomes(logits_fn, images, labels, attacks, rng=rng)
+    return found.clean & jnp.all(found.right, axis=1)
 
 
 def accuracy_curve(logits_fn: Callable, images, labels, eps_values, attack: Callable, *, rng):

@@ -22,7 +22,7 @@ import numpy as np
 from jax import lax
 
 from gjax.attacks.balls import as_images, finished, nearest, per_example, steepest, uniform, widened
-from gjax.checks import check_eps, check_key, check_norm, check_shape, positive
+from gjax.checks import check_eps, check_key, check_norm, check_shape, concrete, positive
 from gjax.losses import correct, cross_entropy, margin
 
 STEP_SCHEDULES = {
@@ -206,6 +206,49 @@ def fgsm(
         random_start=False,
         bounds=bounds,
     )
+
+
+def rand_fgsm(
+    logits_fn,
+    images,
+    targets,
+    eps,
+    *,
+    rng,
+    alpha=None,
+    objective: Callable = cross_entropy,
+    targeted: bool = False,
+    bounds: tuple[float, float] = (0.0, 1.0),
+):
+    """RAND+FGSM: a random step of alpha sign(N(0, I)), then `fgsm` of the rest, eps - alpha.
+
+    Tramer et al. 2018 (arXiv:1705.07204), Eq. 7. The random step leads away from the point at which a model that was trained
+    by single steps hides its gradient.
+
+    Args:
+      rng: a key, of the random step.
+      alpha: float or [B], in 0..eps, in units of the images; default eps / 2, the paper's.
+      The rest, dtypes and errors as in `pgd`; eps float or [B].
+
+    Returns:
+      [B, H, W, C] within the bounds and within eps of `images`.
+
+    Raises:
+      ValueError: also where a concrete alpha is negative or larger than eps.
+    """
+    check_key('rng', rng)
+    originals = as_images(images, bounds)
+    check_eps('eps', eps, 'linf', bounds)
+    logits_fn, images = widened(logits_fn, originals)
+    alpha = eps / 2 if alpha is None else alpha
+    known = concrete(eps), concrete(alpha)
+    if all(value is not None for value in known) and np.any((known[1] < 0) | (known[1] > known[0])):
+        raise ValueError(f'alpha is {alpha}; allowed: 0..{eps}, which is eps')
+    alpha, radius = per_example('alpha', alpha, images), per_example('eps', eps, images)
+    moved = jnp.clip(images + alpha * jnp.sign(jax.random.normal(rng, images.shape, images.dtype)), *bounds)
+    rest = jnp.maximum(radius - alpha, 0).reshape(-1)
+    found = fgsm(logits_fn, moved, targets, rest, objective=objective, targeted=targeted, bounds=bounds)
+    return finished(nearest(found, images, radius, 'linf', bounds), originals, radius, 'linf', bounds)
 
 
 def momentum_iterative(

@@ -13,10 +13,13 @@ class Findings(NamedTuple):
     begin with 'validation_' are logged apart from those of the test split.
     arrays: {file: {name: array}} for figures. They become FILE.npz in the run directory or, at a log point,
     FILE/STEP.npz.
+    warnings: sentences about what makes the metrics doubtful, with the evidence in numbers. At the end they go to
+    results.json and to standard error.
     """
 
     metrics: dict[str, Any]
     arrays: dict[str, dict[str, Any]] = {}  # noqa: RUF012  a NamedTuple's default, never changed
+    warnings: tuple[str, ...] = ()
 
 
 class Evaluator:

@@ -16,6 +16,7 @@ from gjax.train.store import files
 
 # Metrics that trade off, drawn one across the other wherever some runs have both: file -> (across, up).
 FRONTIERS = {'frontier.png': ('robust_accuracy', 'clean_accuracy')}
+BEHIND = 'robust_accuracy_'  # begins, after a set's name, metrics of single attacks: shown if they are asked for
 
 
 def _used(runs: list[Entry]) -> tuple[list[Entry], str]:
@@ -55,7 +56,8 @@ def choose_columns(groups: dict[str, list[Entry]], metrics=()) -> tuple[list[Col
 
     Args:
       groups: runs by group.
-      metrics: names; default the ten that most groups have, without families of more than three that differ in a number.
+      metrics: names; default the ten that most groups have, without families of more than three that differ in a number and
+        without accuracies under single attacks.
 
     Raises:
       RunError: no run has a metric of that name.
@@ -70,7 +72,7 @@ def choose_columns(groups: dict[str, list[Entry]], metrics=()) -> tuple[list[Col
     if not shown:
         family = {metric: re.sub(r'[0-9]+(\.[0-9]+)?', '#', metric) for metric in known}
         sizes = collections.Counter(family.values())
-        shown = [metric for metric in known if sizes[family[metric]] <= 3][:10]
+        shown = [metric for metric in known if sizes[family[metric]] <= 3 and BEHIND not in metric][:10]
     left_out = [] if metrics else [metric for metric in sorted(counts) if metric not in shown]
     return [column for metric in shown for column in columns_of(metric, used)], left_out
 

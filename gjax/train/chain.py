@@ -104,15 +104,18 @@ class Chain:
             raise RunError(f'{parent} holds no checkpoint any more; move it away to train it again')
         return restored[0]
 
-    def summary(self, workdir: Path) -> tuple[dict, str, dict]:
-        """What results.json says of all stages: metrics as 'STAGE/METRIC', every protocol once, those of single metrics."""
+    def summary(self, workdir: Path) -> tuple[dict, str, dict, list]:
+        """What results.json says of all stages: metrics as 'STAGE/METRIC', every protocol once, those of single metrics, and
+        warnings as 'STAGE: WARNING'.
+        """
         found = {name: read_results(workdir / name) for name in self.stages}
 
         def joined(key):
             return {f'{stage}/{name}': v for stage, results in found.items() for name, v in results.get(key, {}).items()}
 
         parts = [part for results in found.values() for part in results.get('protocol', '').split('; ') if part]
-        return joined('metrics'), '; '.join(dict.fromkeys(parts)), joined('protocols')
+        doubts = [f'{stage}: {text}' for stage, results in found.items() for text in results.get('warnings', ())]
+        return joined('metrics'), '; '.join(dict.fromkeys(parts)), joined('protocols'), doubts
 
 
 def stage_key(stage: Stage) -> int:

@@ -248,6 +248,9 @@ _LATER_KEYS = {
     'data.class_names': (),
     'optimizer.rho': 0.9,
     'method.clip_start': True,
+    'evaluation.targets': 9,
+    'evaluation.target_steps': 30,
+    'evaluation.warnings': True,
 }
 
 

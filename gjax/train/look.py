@@ -92,8 +92,10 @@ class Look:
 
         return self._once(('means', _key(function), name, split), measure)
 
-    def rows(self, function: Callable, name: str, split: str, *more, rows=None) -> dict[str, np.ndarray]:
-        """The results [N, ...] over a split of the set `name` in index order, or for these rows of it alone."""
+    def rows(self, function: Callable, name: str, split: str, *more, rows=None, keep: bool = True) -> dict[str, np.ndarray]:
+        """The results [N, ...] over a split of the set `name` in index order, or for these rows of it alone; kept for others
+        that ask for the same unless they depend on `more` or are too large to `keep`.
+        """
 
         def measure():
             found = []
@@ -101,18 +103,18 @@ class Look:
                 found.append({key: values[mask] for key, values in results.items()})
             return {key: np.concatenate([part[key] for part in found]) for key in found[0]}
 
-        if more:
+        if more or not keep:
             return measure()
         chosen = None if rows is None else tuple(rows)
         return dict(self._once(('rows', _key(function), name, split, chosen), measure))
 
-    def first(self, function: Callable, name: str, split: str) -> dict[str, np.ndarray]:
-        """The results for the first batch of a split, whose key is the run's own for evaluation."""
+    def first(self, function: Callable, name: str, split: str, *more) -> dict[str, np.ndarray]:
+        """The results for the first batch of a split, whose key is the run's own for evaluation; computed at every call."""
         run = self._run
         program = self._evaluate(function)
         with run.feed.examples(name, split, run.config.train.eval_batch_size) as sources:
             source, mask = next(iter(sources))
-            results = jax.device_get(program(self.state, source, (), run.eval_rng, self._domain(name)))
+            results = jax.device_get(program(self.state, source, more, run.eval_rng, self._domain(name)))
         return {key: values[mask] for key, values in results.items()}
 
     def over(self, function: Callable, images: np.ndarray, *more) -> dict[str, np.ndarray]:
@@ -126,6 +128,39 @@ class Look:
             results = jax.device_get(program(self.state, padded, more, jax.random.fold_in(run.eval_rng, number)))
             found.append({key: values[: len(part)] for key, values in results.items()})
         return {key: np.concatenate([part[key] for part in found]) for key in found[0]}
+
+    def batch_sizes(self) -> tuple[int, int]:
+        """The size of evaluated batches and about a quarter of it, both shared evenly by the devices."""
+        size, devices = self._run.config.train.eval_batch_size, self._run.mesh.size
+        return size, max(size // 4 // devices, 1) * devices
+
+    def program(self, function: Callable) -> Callable:
+        """A function of arrays alone, for host code that goes through images in an order of its own.
+
+        Args:
+          function: (state, *arrays) -> arrays, pure; it is compiled once for a run and for each shape.
+
+        Returns:
+          (*arrays) -> arrays on the host. Every process calls it with the same arrays. Those whose first axis the devices
+          share evenly are split over them.
+        """
+        run = self._run
+
+        def call(state, *arrays):
+            even = [array.ndim > 0 and array.shape[0] % run.mesh.size == 0 for array in arrays]
+            arrays = [
+                jax.lax.with_sharding_constraint(array, sharded(run.mesh)) if split else array
+                for array, split in zip(arrays, even, strict=True)
+            ]
+            return function(state, *arrays)
+
+        made = run.once(('program', _key(function)), lambda: compiled(call, run.mesh))
+
+        def on_host(*arrays):
+            self.check()
+            return jax.device_get(made(self.state, *arrays))
+
+        return on_host
 
     def call(self, function: Callable) -> dict:
         """The results of a function of the state alone, on the host."""

@@ -262,7 +262,9 @@ def _concluded(run: Run, config, step: int, look: Look, workdir: Path, *, keep: 
     found = run.findings(look)
     for file, own in found.arrays.items() if keep else ():
         _keep_arrays(workdir / f'{file}.npz', own)
-    return _content(config, step, found.metrics, run.protocol, found.protocols)
+    for text in found.warnings if processes.is_main() else ():
+        warnings.warn(f'{config.method.name} is hard to judge: {text}', stacklevel=2)
+    return _content(config, step, found.metrics, run.protocol, found.protocols, found.warnings)
 
 
 def _keep_arrays(path: Path, arrays: dict) -> None:
@@ -286,8 +288,10 @@ def _earlier(workdir: Path) -> dict[str, float]:
     return {k: v for k, v in numbers.items() if isinstance(v, int | float) and 0 <= v < float('inf')}
 
 
-def _content(config, step: int, metrics: dict, protocol: str, protocols: dict) -> dict:
-    """The content of results.json; protocols: of single metrics, what makes them comparable with those of other runs."""
+def _content(config, step: int, metrics: dict, protocol: str, protocols: dict, doubts=()) -> dict:
+    """The content of results.json; protocols: of single metrics, what makes them comparable with those of other runs;
+    doubts: the evaluators' warnings, if there are any.
+    """
     return {
         'experiment': config.experiment,
         'method': config.method.name,
@@ -296,6 +300,7 @@ def _content(config, step: int, metrics: dict, protocol: str, protocols: dict) -
         'selection': 'last step',
         'protocol': protocol,
         'protocols': protocols,
+        **({'warnings': list(doubts)} if doubts else {}),
         'metrics': metrics,
     }
 

@@ -84,6 +84,7 @@ class Measured(NamedTuple):
     metrics: dict  # {name: number or array}
     arrays: dict  # {file: {name: array}}
     protocols: dict[str, str]  # how a metric was measured, of those whose evaluator says so
+    warnings: tuple[str, ...] = ()  # what makes metrics doubtful, in sentences
 
 
 class Run:
@@ -379,19 +380,20 @@ class Run:
         return Look(self, state, when=when, log=log)
 
     def findings(self, look: Look) -> Measured:
-        """The metrics, arrays by file and protocols by metric of all evaluators that are asked at `look.when`."""
+        """The metrics, arrays by file, protocols by metric and warnings of all evaluators that are asked at `look.when`."""
         self.prepare_evaluators()
-        metrics, arrays, protocols = {}, {}, {}
+        metrics, arrays, protocols, warnings = {}, {}, {}, []
         for evaluator in self.evaluators:
             if look.when in evaluator.when:
                 found = evaluator(look.state, look)
                 metrics |= found.metrics
+                warnings += found.warnings
                 protocols |= {name: evaluator.protocol_of(name) for name in found.metrics}
                 for file, own in found.arrays.items():
                     arrays[file] = arrays.get(file, {}) | own
         if look.when == 'end':
             metrics = {name: float(value) for name, value in metrics.items() if np.ndim(value) == 0}
-        return Measured(metrics, arrays, {name: protocols[name] for name in metrics if protocols[name]})
+        return Measured(metrics, arrays, {name: protocols[name] for name in metrics if protocols[name]}, tuple(warnings))
 
     def measure(self, state, when: str = 'log') -> dict:
         """The metrics of all evaluators of a state."""

@@ -36,3 +36,18 @@ def test_worst_case_counts_every_attack():
     both = attacks.worst_case(LINEAR, IMAGES, LABELS, [none, strong], rng=jax.random.key(0))
     np.testing.assert_array_equal(clean, MARGIN > 0)
     np.testing.assert_array_equal(both, MARGIN > 0.01)
+
+
+def test_outcomes_tell_the_attacks_apart_and_audit_their_images():
+    def pgd(logits_fn, images, labels, rng):
+        return _pgd(logits_fn, images, labels, 0.01, rng)
+
+    def beyond(logits_fn, images, labels, rng):
+        return images + 0.02 * jnp.asarray(np.arange(50) < 3, jnp.float32)[:, None, None, None]
+
+    found = attacks.outcomes(LINEAR, IMAGES, LABELS, [pgd, beyond], rng=jax.random.key(0), eps=0.01)
+    np.testing.assert_array_equal(found.clean, MARGIN > 0)
+    np.testing.assert_array_equal(found.right[:, 0], MARGIN > 0.01)
+    np.testing.assert_array_equal(found.right[3:, 1], MARGIN[3:] > 0)
+    np.testing.assert_array_equal(found.allowed, np.stack([np.ones(50, bool), np.arange(50) >= 3], axis=1))
+    assert attacks.outcomes(LINEAR, IMAGES, LABELS, [], rng=jax.random.key(0)).right.shape == (50, 0)

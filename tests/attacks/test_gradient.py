@@ -231,3 +231,20 @@ def test_a_restart_that_fools_the_model_is_kept_over_one_of_higher_objective():
 
     assert (last(1) > 0.5).any()
     assert (last(16) < 0.5).all()
+
+
+def test_rand_fgsm_is_a_random_step_and_then_fgsm_of_the_rest():
+    """On a linear model the second step is known; where the two disagree in sign the length is eps - 2 alpha."""
+    found = np.asarray(attacks.rand_fgsm(LINEAR, INSIDE, LABELS, 0.1, rng=jax.random.key(4), alpha=0.03))
+    second = -0.07 * SIGN[:, None] * np.sign(W)[None]
+    first = (found - np.asarray(INSIDE)).reshape(6, -1) - second
+    np.testing.assert_allclose(np.abs(first), 0.03, atol=1e-6)
+    assert 0.3 < (first > 0).mean() < 0.7
+    own = jnp.asarray([0.0, 0.01, 0.1, 0.2, 0.1, 0.05])
+    half = attacks.rand_fgsm(LINEAR, INSIDE, LABELS, own, rng=jax.random.key(4))  # alpha is eps / 2
+    attacks.check_adversarial(half, INSIDE, own)
+    np.testing.assert_array_equal(half[0], INSIDE[0])
+    size = np.abs(np.asarray(half - INSIDE)).reshape(6, -1)
+    np.testing.assert_allclose(np.minimum(size, np.abs(size - own[:, None])), 0, atol=1e-6)  # 0 or eps
+    with pytest.raises(ValueError, match=r'alpha is 0.2; allowed: 0..0.1, which is eps'):
+        attacks.rand_fgsm(LINEAR, INSIDE, LABELS, 0.1, rng=jax.random.key(4), alpha=0.2)

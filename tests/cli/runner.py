@@ -26,6 +26,8 @@ TINY = {
     'evaluation.quick_steps': '1',
     'evaluation.curve': '(0.1,)',
     'evaluation.curve_steps': '1',
+    'evaluation.attacks': "('pgd',)",
+    'evaluation.warnings': 'False',
 }
 
 

@@ -27,6 +27,7 @@ from tests.cli.test_signals import until_it_watches
 
 QUICK = {'train.total_steps': 2, 'train.batch_size': 8, 'train.eval_batch_size': 8, 'net.widths': (2,), 'net.hidden': 2}
 QUICK |= {'evaluation.steps': 1, 'evaluation.restarts': 1, 'evaluation.curve': (0.1,), 'evaluation.curve_steps': 1}
+QUICK |= {'evaluation.attacks': ('pgd',), 'evaluation.warnings': False}
 QUICK |= {'method.attack_steps': 1, 'train.checkpoint_every_steps': 1}
 KEYS = sorted(configs.flatten(configs.load('iaat/digits.py').to_dict()))
 SPECIAL = ('pipe', 'socket', 'folder')

@@ -1,5 +1,6 @@
 """Real processes on this machine: a signal stops all, flags and launchers are understood (tests/contract has the rest)."""
 
+import json
 import signal
 import socket
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 from gjax.train import processes
 from gjax.train.errors import RunError
 from gjax.train.store.records import read_metrics
-from tests.cli.runner import tiny_environment, tiny_flags
+from tests.cli.runner import gjax, tiny_environment, tiny_flags
 
 CONFIG = 'iaat/digits.py:iaat'
 # In the l2 ball, where rounding stays rounding (tests/contract).
@@ -80,6 +81,20 @@ def test_a_signal_while_two_processes_start_stops_both_saved(tmp_path):
     running[1].send_signal(signal.SIGINT)
     for _, err, code in _finish(running, timeout=90):
         assert code == 130, err
+
+
+@pytest.mark.slow
+def test_autoattack_in_two_processes_finds_what_one_finds(tmp_path):
+    changes = {'method.warmup_epochs': '0', 'evaluation.eps': '0.1', 'evaluation.steps': '10', 'evaluation.curve': '()'}
+    changes |= {'evaluation.attacks': "('pgd', 'autoattack')"}
+    for _, err, code in _finish(_start(tmp_path / 'run', 2, changes), timeout=400):
+        assert code == 0, err
+    two = json.loads((tmp_path / 'run' / 'results.json').read_text())['metrics']
+    assert 0 <= two['robust_accuracy'] <= two['robust_accuracy_pgd'] < two['clean_accuracy']
+    assert two['robust_accuracy_pgd'] > 0  # so that AutoAttack had images to attack
+    one = json.loads(gjax('eval', f'--workdir={tmp_path / "run"}').stdout)['metrics']
+    for name in ('clean_accuracy', 'robust_accuracy', 'robust_accuracy_pgd'):
+        assert two[name] == pytest.approx(one[name], abs=1.5 / 360)  # other shares of a batch round differently
 
 
 def test_flags_of_several_processes_are_checked(tmp_path):

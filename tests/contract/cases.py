@@ -51,6 +51,7 @@ def generates(run, state, before, after):
 _CLASSIFIER = {'net.name': 'small_cnn', 'net.widths': (4, 8), 'net.hidden': 8, 'optimizer.learning_rate': 0.05}
 _CLASSIFIER |= {'evaluation.eps': EPS, 'evaluation.steps': 3, 'evaluation.restarts': 2, 'evaluation.quick_steps': 2}
 _CLASSIFIER |= {'evaluation.curve': (2 / 255, EPS), 'evaluation.curve_steps': 2}
+_CLASSIFIER |= {'evaluation.attacks': ('pgd',), 'evaluation.warnings': False}  # one program, and a small one
 _DOMAINS = {'net.name': 'gta_digits', 'net.widths': (6,), 'net.pool_last': True, 'net.hidden': (8,), 'net.noise': 3}
 _DOMAINS |= {'net.generator_width': 4, 'net.discriminator_width': 4, 'net.domain_widths': (8,)}
 _DOMAINS |= {'optimizer.learning_rate': 0.002}  # a game of four players: rounding grows fast

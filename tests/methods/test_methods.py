@@ -55,10 +55,10 @@ def test_defaults_build_every_method(name):
         ({'evaluation': {'norm': 'l1'}}, "evaluation.norm is 'l1'; allowed: linf, l2"),
         (
             {'evaluation': {'norm': 'l2', 'attacks': ('momentum_iterative',)}},
-            "has 'momentum_iterative'; allowed: pgd, margin_pgd",
+            "has 'momentum_iterative'; allowed: pgd, margin_pgd, multi_targeted",
         ),
         ({'evaluation': {'attacks': ()}}, 'evaluation.attacks is empty'),
-        ({'evaluation': {'attacks': ('fab',)}}, "evaluation.attacks has 'fab'; allowed: pgd, margin_pgd, momentum"),
+        ({'evaluation': {'attacks': ('fab',)}}, "evaluation.attacks has 'fab'; allowed: pgd, margin_pgd, multi_targeted"),
     ],
 )
 def test_bad_configs_are_refused_without_data(sections, message):

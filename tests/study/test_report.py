@@ -138,7 +138,7 @@ def test_unfinished_runs_are_listed_with_what_they_logged_last(tmp_path):
 
 def test_default_columns_leave_out_curves_and_the_rarest(tmp_path):
     curve = {f'accuracy_at_{eps:.4f}': 0.5 for eps in (0.0, 0.1, 0.2, 0.3)}
-    few = {f'radius_p{p}': 0.1 for p in (10, 50, 90)}
+    few = {f'radius_p{p}': 0.1 for p in (10, 50, 90)} | {'robust_accuracy_pgd': 0.5}  # of a single attack
     _run(tmp_path / 'a', {'name': 'a'}, curve | few | {'zeta': 1.0})
     _run(tmp_path / 'b', {'name': 'b'}, {f'own_{letter}': 1.0 for letter in 'abcdefghij'} | {'zeta': 2.0})
     text = report([tmp_path], tmp_path / 'out')
@@ -152,7 +152,7 @@ def test_default_columns_leave_out_curves_and_the_rarest(tmp_path):
     assert list(_rows(chosen)['a'])[3:-5] == ['radius_p50', 'accuracy_at_0.1000']
     assert 'Left out' not in chosen
     before = (tmp_path / 'out' / 'report.md').read_text()
-    with pytest.raises(RunError, match=r"no metric 'radius'; known: zeta, accuracy_at_0.0000, .*, radius_p90$"):
+    with pytest.raises(RunError, match=r"no metric 'radius'; known: zeta, accuracy_at_0.0000, .*, robust_accuracy_pgd$"):
         report([tmp_path], tmp_path / 'out', ('radius',))
     assert (tmp_path / 'out' / 'report.md').read_text() == before
 

@@ -28,6 +28,7 @@ def trained(tmp_path_factory):
     changes = {'data.name': f'npz:{folder / "toy.npz"}', 'train.batch_size': 16, 'train.eval_batch_size': 40}
     changes |= {'net.widths': (4,), 'net.hidden': 4, 'train.total_epochs': 0, 'train.total_steps': 2}
     changes |= {'evaluation.steps': 1, 'evaluation.restarts': 1, 'train.eval_every_epochs': 0}
+    changes |= {'evaluation.attacks': ('pgd',), 'evaluation.warnings': False}
     config = configs.load('iaat/digits.py:supervised', changes)
     train_and_evaluate(config, folder / 'run')
     (folder / 'run/results.json').unlink()

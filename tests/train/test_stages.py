@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from gjax import data, methods, nets
-from gjax.evaluators import END, LOG, Memory
+from gjax.evaluators import END, LOG, Evaluator, Findings, Memory
 from gjax.methods.core.contract import Method, Role, Stage
 from gjax.methods.core.state import new_state
 from gjax.train import config as configs
@@ -124,6 +124,26 @@ def test_a_stage_begins_from_all_its_parents(whole):
     record = json.loads((whole[1] / 'sum/run.json').read_text())
     assert record['parent'] == f'{whole[1] / "one"}, {whole[1] / "two"}'
     assert json.loads((whole[1] / 'more/config.json').read_text())['method']['by'] == 6
+
+
+class Doubtful(Evaluator):
+    """Finds nothing, and says why."""
+
+    when = END
+
+    def __call__(self, state, look):
+        return Findings({}, warnings=(f'the number is {state.params["number"]:g}',))
+
+
+def test_warnings_of_evaluators_are_printed_and_kept(tmp_path, monkeypatch):
+    stages = Stage('one'), Stage('judged', ('one',), trains=False)
+    monkeypatch.setattr(Adding, 'stages', lambda self: stages)
+    monkeypatch.setattr(Adding, 'evaluators', lambda self: (Doubtful(),))
+    with pytest.warns(UserWarning, match='^adding is hard to judge: the number is') as caught:
+        results = train_and_evaluate(_config(), tmp_path / 'run')
+    assert len(caught) == 2
+    assert results['warnings'] == ['one: the number is 3', 'judged: the number is 3']
+    assert json.loads((tmp_path / 'run/judged/results.json').read_text())['warnings'] == ['the number is 3']
 
 
 def test_a_stage_that_does_not_train_evaluates_what_begin_made(whole):
