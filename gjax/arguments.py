@@ -109,7 +109,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     study = commands.add_parser('reproduce', help="run a paper's study and judge its claims")
     study.add_argument('name', metavar='NAME', help='a paper, e.g. iaat')
-    study.add_argument('--scale', default='mini', help="mini (minutes on a laptop), small (hours) or paper (the paper's own setting)")
+    study.add_argument(
+        '--scale', default='mini', help="mini (minutes on a laptop), small (hours) or paper (the paper's own setting)"
+    )
     study.add_argument('--seeds', metavar='0,1,2', help="comma-separated seeds (default: the study's own, three or five)")
     study.add_argument('--workdir', type=_path, metavar='DIR', help='default runs/NAME-SCALE')
     study.add_argument(
