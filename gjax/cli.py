@@ -9,14 +9,13 @@ from gjax import notices, signals, streams
 
 def _list(arguments, overrides) -> None:
     from gjax import data, methods, nets
-    from gjax.train.config import experiments_dir
+    from gjax.train.config import experiments_dir, shipped_files
 
     root = experiments_dir()
-    files = sorted(p for p in root.glob('*/*.py') if 'def get_config' in p.read_text(encoding='utf-8'))
     sections = {
         'methods': methods.METHODS,
         'studies (gjax reproduce NAME)': sorted(p.parent.name for p in root.glob('*/study.py')),
-        'configs (gjax train --config=FILE)': [p.relative_to(root.parent).as_posix() for p in files],
+        'configs (gjax train --config=FILE)': [p.relative_to(root.parent).as_posix() for p in shipped_files()],
         'data sets (config.data.name)': [*data.EMBEDDED, 'npz:PATH', 'folder:PATH', 'any TFDS name'],
         'data sets (gjax prepare NAME)': data.sources.OWN,
         'networks (config.net.name)': nets.NETS,

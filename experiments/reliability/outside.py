@@ -106,7 +106,7 @@ def extractor_weights(bench: Bench) -> Outcome:
     root.mkdir()
     shorter = {key: value for key, value in bench.settings.items() if not key.startswith('method.')}
     shorter |= {'train.total_epochs': 1, 'train.eval_every_epochs': 1}
-    (root / 'extractor.py').write_text(_EXTRACTOR.format(settings=shorter))
+    (root / 'extractor.py').write_text(_EXTRACTOR.format(settings=shorter), encoding='utf-8')
     keep = {'JAX_COMPILATION_CACHE_DIR': bench.environment['JAX_COMPILATION_CACHE_DIR']}
 
     def gjax(*words):

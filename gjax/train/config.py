@@ -1,5 +1,6 @@
 """Experiment configs: loading FILE:ARG, overriding keys from the command line, completing and checking."""
 
+import ast
 import difflib
 import importlib.util
 import json
@@ -110,15 +111,24 @@ def sibling(file: str, name: str) -> Path:
     return Path(file).parent / name
 
 
+def shipped_files() -> list[Path]:
+    """The config files in experiments/, sorted: those that define `get_config`."""
+
+    def is_config(path):
+        body = ast.parse(path.read_text(encoding='utf-8')).body
+        return any(isinstance(node, ast.FunctionDef) and node.name == 'get_config' for node in body)
+
+    return sorted(path for path in experiments_dir().glob('*/*.py') if is_config(path))
+
+
 def _find(file: str) -> Path:
     path = Path(os.path.expanduser(file))
     shipped = experiments_dir() / file.removeprefix('experiments/')
     for candidate in (path, shipped):
         if candidate.suffix == '.py' and candidate.is_file():
             return candidate
-    known = [p.relative_to(experiments_dir().parent).as_posix() for p in experiments_dir().glob('*/*.py')]
-    known = sorted(k for k in known if 'def get_config' in (experiments_dir().parent / k).read_text(encoding='utf-8'))
-    raise ConfigError(f'--config is {file!r}, but there is no such file; shipped: {", ".join(known)}')
+    known = ', '.join(path.relative_to(experiments_dir().parent).as_posix() for path in shipped_files())
+    raise ConfigError(f'--config is {file!r}, but there is no such file; shipped: {known}')
 
 
 def _unknown(key: str, part: str, section) -> ConfigError:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gjax import data
-from gjax.evaluators import END
+from gjax.evaluators import END, Findings
 from gjax.evaluators.domains import AdaptationEvaluation, Embeddings, Selection, accuracy_by_class
 from gjax.metrics import told_apart
 from gjax.train import config as configs
@@ -104,7 +104,7 @@ def test_embeddings_measure_only_what_they_keep(tiny):
     assert max(rows) <= 8
     assert found.arrays == {}  # pictures are of the end
     nothing = Embeddings(_features, _logits, AdaptationEvaluation(probe_examples=0, pictures=0))
-    assert nothing(look.state, look) == ({}, {})
+    assert nothing(look.state, look) == Findings({})
 
 
 def test_classes_are_counted_in_the_splits_that_the_target_has():

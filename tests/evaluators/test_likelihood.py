@@ -108,7 +108,7 @@ def scored(tmp_path_factory):
 
 
 def test_detection_scores(scored):
-    run, state, (found, files), bright = scored
+    run, state, (found, files, _), bright = scored
     name = f'_{run.config.evaluation.ood[0]}'
     shown = files['images']
     test, other = shown['histogram_test'], shown[f'histogram{name}']
@@ -137,7 +137,7 @@ def test_scores_of_likelihoods_that_fail(scored):
     """Of all images, own ones too: nothing is undefined, and figures are drawn."""
     run, state, _, _ = scored
     broken = state.replace(params={PLAYER: state.params[PLAYER] | {'mean': state.params[PLAYER]['mean'] * jnp.nan}})
-    found, files = _foreign(run)(broken, run.look(broken, 'end'))
+    found, files, _ = _foreign(run)(broken, run.look(broken, 'end'))
     assert found['ood_non_finite'] == found['attacked_ood_non_finite'] == 1
     assert found['ood_auroc'] == 0.5
     assert found['ood_below_median'] == 0

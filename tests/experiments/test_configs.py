@@ -8,9 +8,7 @@ from gjax import data, methods, nets
 from gjax.train import config as configs
 from gjax.train.programs import step_batch
 
-FILES = sorted(
-    p for p in configs.experiments_dir().glob('*/*.py') if p.name != 'study.py' and 'def get_config' in p.read_text()
-)
+FILES = configs.shipped_files()
 CASES = [(f'{p.parent.name}/{p.name}', arg) for p in FILES for arg in getattr(configs.load_module(p), 'METHODS', ('',))]
 CASES += [('generate_to_adapt/digits.py', 'generate_to_adapt,mnist5k_to_digits')]
 # Tracing takes seconds each: by default the methods of the minis, and of other files the first.

@@ -96,8 +96,8 @@ def test_a_stage_begins_from_an_old_one(runs):
 
 def test_todays_config_is_the_old_one(runs):
     for name, case, overrides in (
-        ('iaat', 'iaat', {}),
-        ('stopped', 'iaat', {}),
+        ('iaat', 'iaat', {'evaluation__warnings': True}),
+        ('stopped', 'iaat', {'evaluation__warnings': True}),
         ('dann', 'dann', {}),
         ('early_bird/search', 'early_bird', EARLY_BIRD),
     ):
