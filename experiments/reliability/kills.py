@@ -38,7 +38,7 @@ def bench_of(case: str, root: Path, seed: int) -> Bench:
     config = tiny_config(case, f'npz:{folder}/toy.npz')
     configs.override(config, BATTERY[case].training | SETTINGS)
     (folder / 'tiny.py').write_text(_FILE, encoding='utf-8')
-    (folder / 'tiny.json').write_text(configs.to_json(config))
+    (folder / 'tiny.json').write_text(configs.to_json(config), encoding='utf-8')
     quick = {'XLA_FLAGS': '--xla_backend_optimization_level=0'}  # most of the time is compilation
     return Bench(folder, seed, config=str(folder / 'tiny.py'), base={}, environment=quick)
 
