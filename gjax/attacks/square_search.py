@@ -125,11 +125,10 @@ def _l2_proposal(key, image, adversarial, eps, side, pattern, bounds):
     def norms(values, where):  # of each channel
         return jnp.sqrt(jnp.sum(jnp.where(where, values**2, 0), axis=(0, 1), keepdims=True))
 
-    last = len(pattern) - 1
-    rows, columns = (
-        jnp.clip(jnp.arange(n, dtype=jnp.int32) - corner, 0, last)
-        for n, corner in zip((height, width), corners, strict=False)
-    )
+    def within(length, corner):  # which row or column of the pattern each of the image's falls on
+        return jnp.clip(jnp.arange(length, dtype=jnp.int32) - corner, 0, len(pattern) - 1)
+
+    rows, columns = within(height, corners[0]), within(width, corners[1])
     pattern = jnp.where(draws[4] < 0.5, pattern, pattern.T)
     bumps = pattern[rows[:, None], columns[None]][..., None] * _signs(draws[5:])[None, None]
     mixed = bumps + delta / (norms(delta, target) + 1e-12)
