@@ -54,7 +54,7 @@ def to_hyperplane(points, normals, values, norm: str, bounds: tuple[float, float
         slope = jnp.sum(jnp.where(now, 0, weights * speed), axis=1)
         new = (goal - reached) / jnp.where(slope > 0, slope, 1)
         multiplier = jnp.where(slope > 0, jnp.maximum(new, multiplier), multiplier)
-        count = jnp.sum(now, axis=1)
+        count = jnp.sum(now, axis=1, dtype=jnp.int32)
         return multiplier, count, jnp.any(count != fast)
 
     start = (jnp.zeros_like(goal), jnp.full(goal.shape, -1, jnp.int32), jnp.bool_(True))

@@ -69,7 +69,7 @@ def _corner(value, room):
 
 def _inside(row, column, side, shape):
     """Whether a pixel lies in a square, bool [H, W, 1]."""
-    rows, columns = jnp.arange(shape[0])[:, None], jnp.arange(shape[1])[None]
+    rows, columns = jnp.arange(shape[0], dtype=jnp.int32)[:, None], jnp.arange(shape[1], dtype=jnp.int32)[None]
     return ((rows >= row) & (rows < row + side) & (columns >= column) & (columns < column + side))[:, :, None]
 
 
@@ -125,8 +125,10 @@ def _l2_proposal(key, image, adversarial, eps, side, pattern, bounds):
     def norms(values, where):  # of each channel
         return jnp.sqrt(jnp.sum(jnp.where(where, values**2, 0), axis=(0, 1), keepdims=True))
 
-    last = len(pattern) - 1
-    rows, columns = (jnp.clip(jnp.arange(n) - corner, 0, last) for n, corner in zip((height, width), corners, strict=False))
+    def within(length, corner):  # which row or column of the pattern each of the image's falls on
+        return jnp.clip(jnp.arange(length, dtype=jnp.int32) - corner, 0, len(pattern) - 1)
+
+    rows, columns = within(height, corners[0]), within(width, corners[1])
     pattern = jnp.where(draws[4] < 0.5, pattern, pattern.T)
     bumps = pattern[rows[:, None], columns[None]][..., None] * _signs(draws[5:])[None, None]
     mixed = bumps + delta / (norms(delta, target) + 1e-12)
@@ -191,8 +193,8 @@ def square(
 
     def query(state):
         done, found, lowest = state
-        stage = jnp.sum(done > jnp.asarray(HALVINGS))
-        own = [jnp.asarray(sides)[stage], *(jnp.asarray(p, images.dtype)[stage] for p in patterns)]
+        stage = jnp.sum(done > jnp.asarray(HALVINGS, jnp.int32))
+        own = [jnp.asarray(sides, jnp.int32)[stage], *(jnp.asarray(p, images.dtype)[stage] for p in patterns)]
         query_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, 1 + done)
         proposals = jax.vmap(lambda *arrays: propose(*arrays, *own, bounds))(query_keys, images, found, radius)
         value = margin(logits_fn(proposals), labels)
