@@ -91,8 +91,8 @@ def _classifier(slow=False, attack_scale=1.0, **method):
     return Case(method, _CLASSIFIER, classifies, slow=slow, attack_scale=attack_scale)
 
 
-def _domains(slow=True, **method):
-    return Case(method, _DOMAINS, adapts, target=True, training=_SGD, slow=slow)
+def _domains(slow=True, seed=0, **method):
+    return Case(method, _DOMAINS | {'seed': seed}, adapts, target=True, training=_SGD, slow=slow)
 
 
 def _pair(slow=False, learns=rebuilds, config=None, training=None, **method):
@@ -149,7 +149,9 @@ BATTERY = {
     'dan': _domains(name='dan'),
     'coral': _domains(name='coral'),
     'mcd': _domains(name='mcd', generator_steps=2),
-    'generate_to_adapt': _domains(slow=False, name='generate_to_adapt'),
+    # With seed 0 an activation of step 2 lies so near to a kink that the order of a sum decides on its side: gradients then
+    # differ by 1e-4 between numbers of devices, on which other seeds agree to 4e-6.
+    'generate_to_adapt': _domains(slow=False, seed=1, name='generate_to_adapt'),
     'flow_robustness': Case(
         {'name': 'flow_robustness', 'clean_epochs': 0.6} | _ATTACK, _FLOW | _GLOW, compresses, training=_ADAM
     ),
