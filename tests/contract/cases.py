@@ -150,8 +150,8 @@ BATTERY = {
     'coral': _domains(name='coral'),
     'mcd': _domains(name='mcd', generator_steps=2),
     # With seed 0 an activation of step 2 lies so near to a kink that the order of a sum decides on its side: gradients then
-    # differ by 1e-4 between numbers of devices, on which other seeds agree to 4e-6.
-    'generate_to_adapt': _domains(slow=False, seed=1, name='generate_to_adapt'),
+    # differ by 1e-4 between numbers of devices, on which other seeds agree to 4e-6; seed 1 takes longer to learn.
+    'generate_to_adapt': _domains(slow=False, seed=2, name='generate_to_adapt'),
     'flow_robustness': Case(
         {'name': 'flow_robustness', 'clean_epochs': 0.6} | _ATTACK, _FLOW | _GLOW, compresses, training=_ADAM
     ),
