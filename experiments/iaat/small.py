@@ -1,6 +1,6 @@
-"""IAAT and its baselines on CIFAR-10 at the paper's radius, at a size for CPUs: a quarter of an hour a run on two cores.
+"""IAAT and its baselines on CIFAR-10 at the paper's radius, at a size for CPUs. Tried for 60 steps, never run whole here.
 
-  gjax reproduce iaat --scale=small --seeds=0,1,2          some hours; every run that is there already is kept
+  gjax reproduce iaat --scale=small --seeds=0,1,2          every run that is there already is kept
   gjax train --config=experiments/iaat/small.py:iaat --workdir=runs/iaat-small
 
 data.name is TFDS's cifar10; a subset in one file does as well: --config.data.name=npz:cifar10.npz. Radius, augmentation and
