@@ -366,14 +366,14 @@ def test_run_directories(sandbox, template, nothing_is_evaluated, command, data)
 
 @pytest.mark.slow
 @pytest.mark.parametrize('command', ['train', 'eval', 'report'])
-@settings(max_examples=100, **(COMMON | {'derandomize': False}))
+@settings(max_examples=40, **COMMON)  # of another name, so others than above
 @given(data=st.data())
 def test_many_run_directories(sandbox, template, nothing_is_evaluated, command, data):
     _run_directory(sandbox, template, data, command)
 
 
 @pytest.mark.slow
-@settings(max_examples=6, **(COMMON | {'derandomize': False}))
+@settings(max_examples=6, **COMMON)
 @given(st.sampled_from(sorted(CODES)), st.floats(0, 6), st.sampled_from(('train', 'eval', 'report')))
 def test_signals_at_any_time(sandbox, template, number, seconds, command):
     """A real process ends by a signal, or before it comes: no traceback, nothing outside changed."""
