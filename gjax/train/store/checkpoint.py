@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import shutil
+import stat
 import sys
 import tempfile
 import warnings
@@ -78,11 +79,21 @@ def _ignore_late_callbacks() -> None:
     logging.getLogger('asyncio').addFilter(lambda record: 'OCDBT database' not in record.getMessage())
 
 
+def _check_regular(step: Path) -> None:
+    """ValueError if a checkpoint holds a pipe, a device or a socket, of which Orbax would read for ever."""
+    for folder, _, names in os.walk(step):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # the run that writes here may delete it just now
+                if not stat.S_ISREG(os.stat(os.path.join(folder, name)).st_mode):
+                    raise ValueError(f'its {name!r} is no regular file')
+
+
 def _opens(step: Path) -> bool:
     """Whether Orbax can open a folder that holds this checkpoint alone."""
     with tempfile.TemporaryDirectory() as view:
         Path(view, step.name).symlink_to(step)
         try:
+            _check_regular(step)
             ocp.CheckpointManager(view, options=ocp.CheckpointManagerOptions(create=False, read_only=True)).close()
         except Exception:
             return False
@@ -132,6 +143,10 @@ class Checkpointer:
             processes.barrier('checkpoints opened')
 
     def _open(self, directory: Path):
+        """Orbax's manager, which reads metadata of every checkpoint in the folder."""
+        for step in directory.glob('*'):
+            if step.name.isdigit():
+                _check_regular(step)
         return ocp.CheckpointManager(directory, options=self._options, item_names=('state', 'meta'))
 
     def _open_live(self):
@@ -241,10 +256,8 @@ class Checkpointer:
             ) from error
 
     def _restore(self, step: int, args):
-        """What Orbax reads of a checkpoint; ValueError if it holds a pipe or the like, for which Orbax would wait."""
-        for folder, _, names in os.walk(self._directory / str(step)):
-            if strange := [name for name in names if not os.path.isfile(os.path.join(folder, name))]:
-                raise ValueError(f'its {strange[0]!r} is no regular file')
+        """What Orbax reads of a checkpoint; ValueError as `_check_regular`."""
+        _check_regular(self._directory / str(step))
         return self._manager.restore(step, args=args)
 
     def _read(self, step: int, like):

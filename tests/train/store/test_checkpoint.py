@@ -92,6 +92,21 @@ def test_a_damaged_newest_checkpoint_falls_back_with_a_warning(folder, damage):
     assert again == step
 
 
+@pytest.mark.parametrize('read_only', [False, True])
+@pytest.mark.parametrize(
+    'where', ['1/_CHECKPOINT_METADATA', '2/_CHECKPOINT_METADATA', '2/meta/metadata', '2/state/_METADATA']
+)
+def test_a_pipe_in_a_checkpoint_holds_nothing_up(folder, where, read_only):
+    """Orbax reads metadata of all checkpoints when it opens their folder, and of a pipe it would read for ever."""
+    (folder / where).unlink()
+    os.mkfifo(folder / where)
+    step = int(where[0])
+    with pytest.warns(UserWarning, match=f'checkpoint {step} is damaged'):
+        checkpoints = Checkpointer(folder, read_only=read_only)
+    assert checkpoints.restore_latest(_state(0))[1] == 3 - step
+    checkpoints.close()
+
+
 def test_reading_only_changes_nothing(folder):
     for file in _data_files(folder):
         file.write_bytes(b'')
