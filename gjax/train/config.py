@@ -38,7 +38,7 @@ def base_config() -> ml_collections.ConfigDict:
             'dir': '',  # where prepared TFDS sets lie; default: the variable TFDS_DATA_DIR
             'target': '',  # of methods that adapt to another domain: the set of that domain, named as `name`
             # Sets of other domains, never trained on, that every evaluation measures too. A source that is named here, or as
-            # the target, is not trained on.
+            # the target, is no source then.
             'unseen': (),
             # Share of the training examples that is held out for validation, drawn by the seed, of every class alike, where
             # a set comes without a validation split; 0: none.
