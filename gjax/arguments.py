@@ -126,8 +126,8 @@ def make_parser() -> argparse.ArgumentParser:
     study.add_argument('--extras', action='store_true', help='also the ablations')
     study.add_argument('--jobs', type=int, default=0, help='runs at a time (default: 2 on a CPU of 2 or more cores, else 1)')
     study.add_argument('--update_readme', action='store_true', help='write the tables into the README files')
-    prepare = commands.add_parser('prepare', help='prepare a data set that TFDS lacks, without TensorFlow')
-    prepare.add_argument('name', metavar='NAME', help='usps, mnist_m, syn_digits, office31[/DOMAIN] or pacs[/DOMAIN]')
+    prepare = commands.add_parser('prepare', help='prepare a published data set, without TensorFlow')
+    prepare.add_argument('name', metavar='NAME', help='a set of `gjax list`, or a single domain of one: NAME/DOMAIN')
     prepare.add_argument(
         '--data_dir', type=_path, metavar='DIR', help='the TFDS directory (default TFDS_DATA_DIR or ~/tensorflow_datasets)'
     )

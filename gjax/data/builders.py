@@ -1,16 +1,14 @@
-"""Builders of image sets that TFDS lacks, prepared without TensorFlow: `gjax prepare NAME`, then config.data.name=NAME.
+"""Builders of image sets that TFDS lacks or needs TensorFlow for: `gjax prepare NAME`, then config.data.name=NAME.
 
 Files come from a folder where you put them, from a mirror, or from where they are published; known checksums are compared.
 """
 
 import bz2
 import contextlib
-import io
 import os
 import sys
 import tarfile
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -18,72 +16,15 @@ from PIL import Image
 
 from gjax.data import sources
 from gjax.data.dataset import DataError
-from gjax.data.downloads import File, fetch, members, read_tarred
+from gjax.data.domain_sets import DomainNet, Office31, OfficeCaltech10, Pacs, PacsKfold
+from gjax.data.downloads import File, read_tarred
 from gjax.data.entries import is_hidden, is_image, listed, shown
-from gjax.data.folders import held_out
-from gjax.data.images import opened, to_channels
+from gjax.data.image_set import ImageSet
 from gjax.data.summary import check_readable, summary
 
 _LIBSVM = 'https://www.csie.ntu.edu.tw/~cjlin/libsvmtools/datasets/multiclass'
-_DIGITS = tuple('0123456789')
 _LINE = 2**16  # characters of a line of USPS, which has 256 pixels
 _MOST_IMAGES = 2**20
-
-
-class ImageSet(tfds.core.GeneratorBasedBuilder):
-    """A set of labelled images; subclasses say which files they need and what is in them."""
-
-    VERSION = tfds.core.Version('1.0.0')
-    SHAPE: ClassVar[tuple] = (None, None, 3)
-    CLASSES: ClassVar[tuple] = _DIGITS
-    FILES: ClassVar[tuple] = ()
-    SOURCE: ClassVar[str] = ''
-    folder: Path  # where the files are, set by `prepare`
-    mirror: str = ''
-
-    def _info(self):
-        features = {
-            'image': tfds.features.Image(shape=self.SHAPE),
-            'label': tfds.features.ClassLabel(names=list(self.CLASSES)),
-        }
-        features = tfds.features.FeaturesDict(features)
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description=self.__doc__,
-            features=features,
-            supervised_keys=('image', 'label'),
-            homepage=self.SOURCE,
-        )
-
-    @property
-    def left_out(self) -> str:
-        """Which of its files it does not use, in words; known once `examples` has run."""
-        return ''
-
-    def fetch(self, file: File) -> Path:
-        return fetch(file, self.folder, mirror=self.mirror)
-
-    def examples(self, split: str):
-        """Yields (key, encoded image or PIL image, label) of 'train' or 'test'."""
-        raise NotImplementedError
-
-    def _split_generators(self, dl_manager):
-        return {split: self._generate_examples(split) for split in ('train', 'test')}
-
-    def _generate_examples(self, split):
-        seen, own = set(), self.info.full_name.rpartition('/')[0]
-        for key, image, label in self.examples(split):
-            name = f'{own} {split}: {shown(os.fsdecode(key) if isinstance(key, bytes) else str(key))}'
-            if key in seen:
-                raise DataError(f'{name} is there twice; allowed: each class/image once')
-            seen.add(key)
-            if not 0 <= label < len(self.CLASSES):
-                raise DataError(f'{name} has the class {label}; allowed: 0..{len(self.CLASSES) - 1}')
-            if isinstance(image, bytes):
-                with opened(io.BytesIO(image), name) as encoded:
-                    to_channels(encoded, self.SHAPE[-1])
-                image = io.BytesIO(image)
-            yield key, {'image': image, 'label': label}
 
 
 class Usps(ImageSet):
@@ -187,138 +128,16 @@ class SynDigits(ImageSet):
             yield i, Image.fromarray(np.ascontiguousarray(images[..., i])), int(label) % 10
 
 
-class _Domains(ImageSet):
-    """Sets of several domains, one TFDS configuration each: an archive of .../DOMAIN/.../CLASS/image.
-
-    Hidden and system entries are skipped as in folders (`entries.is_hidden`); other files of the domain that are no images
-    of its classes are left out, and counted.
-    """
-
-    DOMAINS: ClassVar[tuple] = ()
-    _left: tuple[str, ...] = ()
-
-    @property
-    def left_out(self):
-        files = 'file' if len(self._left) == 1 else 'files'
-        return f'left out: {len(self._left)} {files} ({listed(self._left)})' if self._left else ''
-
-    def archives(self) -> tuple[File, ...]:
-        """The files that hold this domain, the first that is there counts."""
-        raise NotImplementedError
-
-    def _archive(self) -> Path:
-        """The first of `archives` that is there, else the first, downloaded."""
-        archives = self.archives()
-        here = [file for file in archives if (self.folder / file.name).is_file()]
-        try:
-            return self.fetch((here or archives)[0])
-        except DataError as error:
-            if here:
-                raise
-            others = ', '.join(file.name for file in archives[1:])
-            raise DataError(f'{error}; one of these does, too: {others}') from error
-
-    def examples(self, split):
-        domain = self.builder_config.name
-        with members(self._archive()) as readers:
-            own, left = {}, []  # {path: class}, paths
-            for name in readers:
-                parts = Path(name).parts
-                if any(map(is_hidden, parts)) or domain not in parts[:-1]:
-                    continue
-                if is_image(name) and domain in parts[:-2] and parts[-2] in self.CLASSES:
-                    own[name] = self.CLASSES.index(parts[-2])
-                else:
-                    left.append(name)
-            self._left = tuple(left)
-            for (name, label), take in zip(own.items(), self.takes(list(own), list(own.values()), split), strict=True):
-                if take:
-                    key = '/'.join(Path(name).parts[-2:]).encode('utf-8', 'surrogateescape')  # any name has a key
-                    yield key, readers[name](), label
-
-    def takes(self, names: list[str], labels: list[int], split: str):
-        """Which of the images, by their paths in the archive and their classes, belong to the split: N bools."""
-        raise NotImplementedError
-
-
-def _configs(names, version=ImageSet.VERSION):
-    return [tfds.core.BuilderConfig(name=name, version=version) for name in names]
-
-
-class Office31(_Domains):
-    """Office-31: amazon (2,817), dslr (498) and webcam (795) images of 31 classes (Saenko et al. 2010). Both splits hold all
-    images of a domain: adaptation and its evaluation use the same, unlabelled ones."""
-
-    SOURCE = 'https://faculty.cc.gatech.edu/~judy/domainadapt/'
-    DOMAINS = ('amazon', 'dslr', 'webcam')
-    BUILDER_CONFIGS = _configs(DOMAINS)
-    CLASSES = (
-        'back_pack',
-        'bike',
-        'bike_helmet',
-        'bookcase',
-        'bottle',
-        'calculator',
-        'desk_chair',
-        'desk_lamp',
-        'desktop_computer',
-        'file_cabinet',
-        'headphones',
-        'keyboard',
-        'laptop_computer',
-        'letter_tray',
-        'mobile_phone',
-        'monitor',
-        'mouse',
-        'mug',
-        'paper_notebook',
-        'pen',
-        'phone',
-        'printer',
-        'projector',
-        'punchers',
-        'ring_binder',
-        'ruler',
-        'scissors',
-        'speaker',
-        'stapler',
-        'tape_dispenser',
-        'trash_can',
-    )
-    _SHARED: ClassVar[dict] = {
-        'amazon': 'https://cloud.tsinghua.edu.cn/f/05640442cd904c39ad60/?dl=1',
-        'dslr': 'https://cloud.tsinghua.edu.cn/f/a069d889628d4b468c32/?dl=1',
-        'webcam': 'https://cloud.tsinghua.edu.cn/f/4c4afebf51384cf1aa95/?dl=1',
-    }
-
-    def archives(self):
-        domain = self.builder_config.name
-        names = ('domain_adaptation_images.tar.gz', 'domain_adaptation_images.zip', 'office31.tar.gz', 'office31.zip')
-        return (File(f'{domain}.tgz', self._SHARED[domain]), *map(File, names))
-
-    def takes(self, names, labels, split):
-        return [True] * len(names)
-
-
-class Pacs(_Domains):
-    """PACS: art_painting, cartoon, photo and sketch images of 7 classes, 9,991 (Li et al. 2017). A tenth of every class, by
-    hash of the path, is the test split (`folders.held_out`); the published folds are of the same images."""
-
-    VERSION = tfds.core.Version('1.1.0')  # 1.0.0 held out a tenth of all images, not of every class
-    SHAPE = (227, 227, 3)
-    SOURCE = 'https://arxiv.org/abs/1710.03077'
-    DOMAINS = ('art_painting', 'cartoon', 'photo', 'sketch')
-    BUILDER_CONFIGS = _configs(DOMAINS, VERSION)
-    CLASSES = ('dog', 'elephant', 'giraffe', 'guitar', 'horse', 'house', 'person')
-
-    def archives(self):
-        return tuple(map(File, ('PACS.zip', 'pacs.zip', 'PACS.tar.gz')))
-
-    def takes(self, names, labels, split):
-        return held_out(['/'.join(Path(name).parts[-3:]) for name in names], labels) == (split == 'test')
-
-
-BUILDERS = {'usps': Usps, 'mnist_m': MnistM, 'syn_digits': SynDigits, 'office31': Office31, 'pacs': Pacs}
+BUILDERS = {
+    'usps': Usps,
+    'mnist_m': MnistM,
+    'syn_digits': SynDigits,
+    'office31': Office31,
+    'office_caltech10': OfficeCaltech10,
+    'pacs': Pacs,
+    'pacs_kfold': PacsKfold,
+    'domainnet': DomainNet,
+}
 
 
 def names() -> list[str]:

@@ -106,6 +106,9 @@ def _check_whole(path: Path, name: str) -> None:
             from scipy.io import whosmat
 
             whosmat(path)
+        elif name.endswith('.txt'):
+            if path.read_text(encoding='utf-8').lstrip().startswith('<'):
+                raise ValueError('it is a page')
         elif name.endswith('.bz2'):
             with bz2.open(path) as content:
                 _drain(content)

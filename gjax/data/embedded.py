@@ -125,3 +125,5 @@ def syndigits() -> Dataset:
 
 
 EMBEDDED = {'digits': digits, 'mnist5k': mnist5k, 'mnistm5k': mnistm5k, 'syndigits': syndigits}
+# Which sets show the images of which: no two of them are trained on and unseen in one run.
+MADE_OF = {'mnistm5k': ('mnist5k',)}

@@ -186,6 +186,15 @@ def _splits(name: str, first: set[str], depth: int) -> dict[str, str]:
     return named
 
 
+def check_domains(name: str, folders) -> None:
+    """DataError unless the folders of a tree folder/class/image may all be domains; name: how messages call the tree."""
+    if _splits(name, set(folders), 3):
+        raise DataError(
+            f'{name} holds {listed(sorted(folders))}, the splits of one set; allowed: folders of domains, or '
+            'folder:PATH for the set'
+        )
+
+
 def held_out(files, groups) -> np.ndarray:
     """Which files are held out for testing, bool [N]: of every group a tenth, those whose paths have the smallest hashes.
 

@@ -1,17 +1,24 @@
 """The data sets that a config names: one source or several, a target, unseen ones; by name, of one form."""
 
+import dataclasses
+
 from gjax.data import sources
+from gjax.data.chosen import TARGET, choose
 from gjax.data.classes import aligned, check_class_names, named
 from gjax.data.convert import converted, subset, with_validation
 from gjax.data.dataset import DataError, Dataset
 from gjax.data.embedded import EMBEDDED
 from gjax.data.folders import folder
 
-SOURCE, TARGET = 'source', 'target'
-
 
 def find(
-    name: str, data_dir: str | None = None, image_size: int = 0, channels: int = 0, *, key: str = 'data.name'
+    name: str,
+    data_dir: str | None = None,
+    image_size: int = 0,
+    channels: int = 0,
+    *,
+    key: str = 'data.name',
+    others: tuple[str, ...] = (),
 ) -> Dataset:
     """The data set `name`; folders and TFDS sets are decoded when read.
 
@@ -21,14 +28,15 @@ def find(
       image_size: side to which images are resized; 0 keeps them.
       channels: 3 repeats grey images, 1 takes the luma of coloured ones; 0 keeps them.
       key: the config key that has the name, for messages.
+      others: what else the key may name, for messages.
 
     Raises:
       DataError: unknown name, missing or malformed data; one line that says what to do.
     """
-    return converted(_find(name, data_dir, image_size, key), image_size, channels)
+    return converted(_find(name, data_dir, image_size, key, others), image_size, channels)
 
 
-def _find(name: str, data_dir: str | None, image_size: int, key: str) -> Dataset:
+def _find(name: str, data_dir: str | None, image_size: int, key: str, others: tuple[str, ...]) -> Dataset:
     if name in EMBEDDED:
         return EMBEDDED[name]()
     kind, _, path = name.partition(':')
@@ -38,8 +46,9 @@ def _find(name: str, data_dir: str | None, image_size: int, key: str) -> Dataset
         return folder(path, image_size, key)
     if sources.is_tfds(name, data_dir):
         return sources.tfds(name, data_dir, image_size, key)
-    hint = sources.nearest(name, [*EMBEDDED, *sources.OWN, *sources.tfds_names()])
-    raise DataError(f'{key} is {name!r}{hint}; allowed: {", ".join(EMBEDDED)}, npz:PATH, folder:PATH or a TFDS name')
+    hint = sources.nearest(name, [*others, *EMBEDDED, *sources.OWN, *sources.tfds_names()])
+    allowed = ', '.join((*others, *EMBEDDED))
+    raise DataError(f'{key} is {name!r}{hint}; allowed: {allowed}, npz:PATH, folder:PATH or a TFDS name')
 
 
 def load(name: str, data_dir: str | None = None, image_size: int = 0, channels: int = 0) -> Dataset:
@@ -47,34 +56,14 @@ def load(name: str, data_dir: str | None = None, image_size: int = 0, channels: 
     return find(name, data_dir, image_size, channels).load()
 
 
-def short_name(name: str) -> str:
-    """How metrics call a set of data.sources or data.unseen: 'mnist5k', the file's or folder's name, 'office31_amazon'."""
-    kind, colon, path = name.partition(':')
-    if not colon:
-        return name.replace('/', '_')
-    last = path.rstrip('/').rsplit('/', 1)[-1]
-    return last.removesuffix('.npz') if kind == 'npz' else last
-
-
 def set_names(section) -> tuple[tuple[str, ...], str, tuple[str, ...]]:
-    """(sources, target, unseen): how a run calls the sets of a config's section `data`.
+    """(sources, target, unseen): how a run calls the sets of a config's section `data`; see `chosen.choose`.
 
     Raises:
-      DataError: two sets of one name.
+      DataError: as `chosen.choose`.
     """
-    several = tuple(section.get('sources', ()))
-    own = tuple(short_name(name) for name in several) or (SOURCE,)
-    target = TARGET if section.get('target', '') else ''
-    unseen = tuple(short_name(name) for name in section.get('unseen', ()))
-    every = (*own, *([target] if target else []), *unseen)
-    if bad := [name for name in every if name.startswith('validation')]:
-        raise DataError(f'a set of data.sources or data.unseen is called {bad[0]!r}; allowed: names that do not begin so')
-    twice = sorted({name for name in every if every.count(name) > 1})
-    if twice:
-        raise DataError(
-            f'data.sources, data.target and data.unseen have two sets called {twice[0]!r}; allowed: each name once'
-        )
-    return own, target, unseen
+    own, target, unseen = choose(section)
+    return tuple(one.short for one in own), TARGET if target else '', tuple(one.short for one in unseen)
 
 
 def from_config(section, seed: int = 0) -> Dataset:
@@ -96,20 +85,18 @@ def open_sets(section, seed: int = 0, *, sources_only: bool = False) -> dict[str
     Raises:
       DataError: as `find`, in the words of the key that names the set; other classes or another image shape.
     """
-    (own, target, unseen), several = set_names(section), section.get('sources', ())
-    asked = [
-        (short, 'data.sources' if several else 'data.name', name, section.get('examples', 0), 'data.examples')
-        for short, name in zip(own, several or (section['name'],), strict=True)
-    ]
+    (own, target, unseen), several = choose(section), section.get('sources', ())
+    asked = [(one, 'data.sources' if several else 'data.name', section.get('examples', 0), 'data.examples') for one in own]
     if target and not sources_only:
-        asked.append((target, 'data.target', section['target'], section['target_examples'], 'data.target_examples'))
+        asked.append((target, 'data.target', section['target_examples'], 'data.target_examples'))
     if not sources_only:
-        names = section.get('unseen', ())
-        asked += [(short, 'data.unseen', name, 0, '') for short, name in zip(unseen, names, strict=True)]
+        asked += [(one, 'data.unseen', 0, '') for one in unseen]
     class_names = check_class_names(section.get('class_names', ()))
     found: dict[str, Dataset] = {}
-    for short, key, name, count, count_key in asked:
-        opened = find(name, section['dir'] or None, section['image_size'], section.get('channels', 0), key=key)
+    for one, key, count, count_key in asked:
+        others = tuple(source.short for source in own if several and key in ('data.unseen', 'data.target'))
+        form = section['image_size'], section.get('channels', 0)
+        opened = find(one.name, section['dir'] or None, *form, key=key, others=others)
         opened = named(opened, class_names, key, whole=not found)
         if found:
             first_key = 'its first' if key == asked[0][1] else asked[0][1]
@@ -117,7 +104,7 @@ def open_sets(section, seed: int = 0, *, sources_only: bool = False) -> dict[str
         if key != 'data.unseen':
             opened = with_validation(opened, section.get('validation', 0.0), seed)
             opened = subset(opened, count, seed, count_key)
-        found[short] = opened
+        found[one.short] = dataclasses.replace(opened, notes=(*opened.notes, *one.notes)) if one.notes else opened
     return found
 
 

@@ -21,7 +21,8 @@ from gjax.data.folders import stack
 from gjax.data.images import opened, to_channels
 
 _KEYS = ('train_images', 'train_labels', 'test_images', 'test_labels')
-OWN = ('usps', 'mnist_m', 'syn_digits', 'office31', 'pacs')  # the builders of `gjax.data.builders`
+# The builders of `gjax.data.builders`.
+OWN = ('usps', 'mnist_m', 'syn_digits', 'office31', 'office_caltech10', 'pacs', 'pacs_kfold', 'domainnet')
 
 
 def npz(path: str, key: str = 'data.name') -> Dataset:

@@ -32,10 +32,14 @@ def base_config() -> ml_collections.ConfigDict:
     config.data = ml_collections.ConfigDict(
         {
             'name': 'digits',  # digits | mnist5k | mnistm5k | syndigits | npz:PATH | folder:PATH | a TFDS name
-            'sources': (),  # several sets to train on together, named as `name`, which they replace
+            # Several sets to train on together, named as `name`, which they replace. A `*` in the last part of a name stands
+            # for all that fit: folder:PATH/* for the domains of a folder.
+            'sources': (),
             'dir': '',  # where prepared TFDS sets lie; default: the variable TFDS_DATA_DIR
             'target': '',  # of methods that adapt to another domain: the set of that domain, named as `name`
-            'unseen': (),  # sets of other domains, never trained on, that every evaluation measures too
+            # Sets of other domains, never trained on, that every evaluation measures too. A source that is named here, or as
+            # the target, is no source then.
+            'unseen': (),
             # Share of the training examples that is held out for validation, drawn by the seed, of every class alike, where
             # a set comes without a validation split; 0: none.
             'validation': 0.1,

@@ -116,7 +116,8 @@ def _one_stage(chain: Chain, name: str, workdir: Path, signals, profile=(), *, a
         progress.tell(line)
     run.prepare_evaluators()  # they may open sets of their own, whose data is checked too
     for folder in (workdir, *chain.parents(name, workdir).values()):
-        check_same_data(run.fingerprints(), folder, accept=accept)
+        own = tuple(run.datasets) if folder == workdir else ()
+        check_same_data(run.fingerprints(), folder, names=own, accept=accept)
     if chain.trains(name):
         run.prepare()
     with contextlib.ExitStack() as stack:
@@ -170,7 +171,9 @@ def _train_and_evaluate(run: Run, chain: Chain, config, workdir: Path, checkpoin
     main, started = processes.is_main(), time.monotonic()
     run.check = lambda: None  # stages may share a run
     restored = checkpoints.restore_latest(run.template)
-    record_data(run.fingerprints(), workdir)  # now, for the state may not fit other data, accepted or not
+    record_data(
+        run.fingerprints(), tuple(run.datasets), workdir
+    )  # now, for the state may not fit other data, accepted or not
     if restored is not None:
         state, step = restored
     else:
@@ -339,7 +342,7 @@ def evaluate_run(
         names = ', '.join(stage.name for stage in run.method.stages())
         raise RunError(f'{workdir} holds a run for each stage; --workdir must be one of them: {names}')
     run.prepare_evaluators()
-    check_same_data(run.fingerprints(), workdir, accept=accept_changed_data)
+    check_same_data(run.fingerprints(), workdir, names=tuple(run.datasets), accept=accept_changed_data)
     folder, restored = workdir / 'checkpoints', None
     if folder.is_dir():
         with Checkpointer(folder, read_only=True) as checkpoints:

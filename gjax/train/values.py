@@ -11,6 +11,7 @@ from gjax.train.errors import ConfigError
 
 UNITS = ('steps', 'examples', 'epochs')
 SPANS = ('total', 'eval_every', 'checkpoint_every')  # what a run counts in one of the units, as train.total_steps
+_NAMES = ('data.sources', 'data.unseen')  # tuples of names of sets: one alone may stand without brackets and quotes
 _PATHS = ('npz:', 'folder:', 'inception:')  # what a value begins with that goes on with a path
 
 
@@ -58,6 +59,8 @@ def parse(key: str, text, old):
             value = ast.literal_eval(text)
         except (ValueError, SyntaxError):
             value = _quotients(text) if isinstance(old, float | tuple) else text
+    if key in _NAMES and text and isinstance(text, str) and not isinstance(value, tuple | list):
+        value = (text,)
     value = plain(key, value)
     if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)

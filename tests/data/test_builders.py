@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from gjax import data
-from gjax.data import builders
+from gjax.data import builders, domainnet
 from gjax.data.downloads import File
 
 
@@ -119,6 +119,137 @@ def test_pacs_all_domains_at_once(tmp_path):
         assert len(dataset.train) + len(dataset.test) == 40
         assert sorted(dataset.test.class_labels().tolist()) == [0, 0, 6, 6]  # a tenth of either class
         assert dataset.class_names == builders.Pacs.CLASSES
+
+
+@pytest.mark.parametrize('archive', ['officecaltech.tgz', 'office_caltech_10.zip', 'caltech.zip'])
+def test_office_caltech10(archive, tmp_path, capsys):
+    """Both splits are all of a domain; of an archive with the classes of Office-31 ten are taken."""
+    files = {
+        f'{domain}/{name}/image_{i:04d}.jpg': _image(20 * i, (30 + i, 40), 'JPEG')
+        for domain in ('caltech', 'dslr')
+        for name in ('back_pack', 'laptop_computer', 'projector', 'ruler')
+        for i in range(2)
+    }
+    _archive(tmp_path / archive, files)
+    builders.prepare('office_caltech10/caltech', str(tmp_path / 'tfds'), manual_dir=str(tmp_path))
+    dataset = data.load('office_caltech10/caltech', str(tmp_path / 'tfds'), image_size=16)
+    assert (len(dataset.train), len(dataset.test), dataset.num_classes) == (6, 6, 10)
+    assert sorted(dataset.test.labels.tolist()) == [0, 0, 5, 5, 9, 9]
+    assert set(dataset.class_names) <= set(builders.Office31.CLASSES)
+    assert 'left out: 2 files (caltech/ruler/image_0000.jpg, ' in capsys.readouterr().err
+
+
+def _pacs_kfold(folder):
+    """The archive and the lists of PACS, two domains of 10 images, of which one is named by no list."""
+    names = [
+        f'{domain}/{name}/pic_{i}.jpg' for domain in ('photo', 'sketch') for name in ('dog', 'person') for i in range(5)
+    ]
+    _archive(folder / 'PACS.zip', {f'PACS/{name}': _image(5 * i, (227, 227), 'JPEG') for i, name in enumerate(names)})
+    lines = [f'{name} {1 if "dog" in name else 7}' for name in names if name != 'photo/person/pic_4.jpg']
+    for domain in ('photo', 'sketch'):
+        own = [line for line in lines if line.startswith(domain)]
+        (folder / f'{domain}_train_kfold.txt').write_text('\n'.join(own[1:]) + '\n')
+        (folder / f'{domain}_crossval_kfold.txt').write_text(own[0])
+    return names
+
+
+def test_the_published_lists_of_pacs(tmp_path, capsys):
+    _pacs_kfold(tmp_path)
+    dataset = _prepared('pacs_kfold/photo', tmp_path, tmp_path)
+    values = {name: sorted(split.images[:, 0, 0, 0].tolist()) for name, split in dataset.splits.items()}
+    assert values == {'train': [5, 10, 15, 20, 25, 30, 35, 40], 'test': [0]}
+    assert dataset.class_names == builders.Pacs.CLASSES
+    assert sorted(dataset.train.labels.tolist()) == [0] * 4 + [6] * 4
+    assert 'left out: 1 file (PACS/photo/person/pic_4.jpg)' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('line', 'message'),
+    [
+        ('photo/dog/pic_9.jpg 1', r'PACS.zip lacks 1 images that photo_train_kfold.txt names \(photo/dog/pic_9.jpg\)'),
+        (
+            'photo/dog/pic_1.jpg 2',
+            r"_train_kfold.txt has 'photo/dog/pic_1.jpg 2' in line 9; allowed: photo/CLASS/IMAGE and the",
+        ),
+        ('photo/dog/pic_1.jpg 0', r"has 'photo/dog/pic_1.jpg 0' in line 9; .* CLASS, 1 for dog to 7 for person"),
+        ('photo/dog/pic_1.jpg', r"has 'photo/dog/pic_1.jpg' in line 9"),
+        ('sketch/dog/pic_1.jpg 1', r"has 'sketch/dog/pic_1.jpg 1' in line 9"),
+        ('photo/../dog/pic_1.jpg 1', r"has 'photo/../dog/pic_1.jpg 1' in line 9"),
+        ('photo/dog/pic_1.jpg 1', r"photo_train_kfold.txt has 'photo/dog/pic_1.jpg' twice; allowed: each image once"),
+    ],
+)
+def test_lists_that_do_not_fit_are_refused(tmp_path, line, message):
+    _pacs_kfold(tmp_path)
+    with open(tmp_path / 'photo_train_kfold.txt', 'a') as stream:
+        stream.write(line)
+    with pytest.raises(data.DataError, match=message):
+        builders.prepare('pacs_kfold/photo', str(tmp_path / 'tfds'), manual_dir=str(tmp_path))
+
+
+def test_an_image_in_both_lists_is_told(tmp_path, capsys):
+    _pacs_kfold(tmp_path)
+    with open(tmp_path / 'photo_crossval_kfold.txt', 'a') as stream:
+        stream.write('\n\nphoto/dog/pic_3.jpg 1')
+    assert len(_prepared('pacs_kfold/photo', tmp_path, tmp_path).test) == 2
+    assert '(PACS/photo/person/pic_4.jpg), 1 image in both lists' in capsys.readouterr().err
+
+
+def test_domainnet_by_its_published_lists(tmp_path, monkeypatch):
+    """From a mirror, with other images in the archive than those that the lists name; read as a set that TFDS knows, too."""
+    mirror = tmp_path / 'mirror'
+    mirror.mkdir()
+    names = [f'clipart/{name}/clipart_{k}_{i}.jpg' for k, name in ((327, 't-shirt'), (344, 'zigzag')) for i in range(4)]
+    names.append('clipart/The_Mona_Lisa/clipart_310_0.jpg')
+    _archive(mirror / 'clipart.zip', {name: _image(20 * i, (20 + i, 30), 'JPEG') for i, name in enumerate(names)})
+    labels = {'t-shirt': 327, 'zigzag': 344, 'The_Mona_Lisa': 310}
+    lines = [f'{name} {labels[name.split("/")[1]]}' for name in names]
+    (mirror / 'clipart_train.txt').write_text('\n'.join(lines[:3] + lines[4:6] + lines[8:]) + '\n')
+    (mirror / 'clipart_test.txt').write_text('\n'.join(lines[3:4]) + '\n')
+    where = {'data_dir': str(tmp_path / 'tfds'), 'mirror': mirror.as_uri()}
+    with pytest.raises(
+        data.DataError, match=r'what came has the MD5 sum .*; the published file has b4349693a7f9c05c53955725c4'
+    ):
+        builders.prepare('domainnet/clipart', **where)
+    for table in (domainnet.ARCHIVES, domainnet.LISTS['clipart']):
+        for key, file in table.items():
+            monkeypatch.setitem(table, key, File(file.name, file.url))
+    builders.prepare('domainnet/clipart', **where)
+    dataset = data.load('domainnet/clipart', str(tmp_path / 'tfds'), image_size=16)
+    found = {name: sorted(split.labels.tolist()) for name, split in dataset.splits.items()}
+    assert found == {'train': [310, 327, 327, 327, 344, 344], 'test': [327]}
+    assert (dataset.num_classes, dataset.class_names[308]) == (345, 'The_Eiffel_Tower')
+    assert data.set_names({'sources': ('domainnet/*',), 'dir': str(tmp_path / 'tfds')}) == (('clipart',), '', ())
+    (mirror / 'sketch_train.txt').write_text('<html>log in</html>')
+    monkeypatch.setitem(domainnet.LISTS['sketch'], 'train', File('sketch_train.txt'))
+    with pytest.raises(data.DataError, match=r"begins with b'<html>log in</html>' and is no whole .txt file: it is a page"):
+        builders.prepare('domainnet/sketch', **where)
+
+
+@pytest.mark.parametrize('mode', ['P', 'CMYK', 'RGBA', '1'])
+def test_images_of_other_modes_are_stored_as_folders_read_them(tmp_path, mode):
+    pixels = np.zeros((6, 6, 3), np.uint8)
+    pixels[:3], pixels[3:] = (255, 0, 0), (0, 0, 255)
+    image, stream = Image.fromarray(pixels).convert(mode), io.BytesIO()
+    image.save(stream, 'JPEG' if mode == 'CMYK' else 'PNG')
+    _archive(tmp_path / 'office31.zip', {'office/webcam/images/mug/0.png': stream.getvalue()})
+    found = _prepared('office31/webcam', tmp_path, tmp_path).train.images[0]
+    with Image.open(stream) as again:
+        np.testing.assert_array_equal(found, np.asarray(again.convert('RGB')))
+
+
+def test_what_is_published_of_domainnet():
+    """The files by domain; TFDS's own builder names the same classes in the same order."""
+    from tensorflow_datasets.image_classification.domainnet import domainnet as published
+
+    assert list(domainnet.CLASSES) == published._CLASS_NAMES
+    configs = {config.name: config.img_url for config in published.Domainnet.BUILDER_CONFIGS}
+    assert {own: file.url for own, file in domainnet.ARCHIVES.items()} == {
+        own: f'{published.Domainnet._BASE_URL}/{url}' for own, url in configs.items()
+    }
+    sums = [file.md5 for file in domainnet.ARCHIVES.values()]
+    sums += [file.md5 for lists in domainnet.LISTS.values() for file in lists.values()]
+    assert len(set(sums)) == 18
+    assert all(len(md5) == 32 and not md5.strip('0123456789abcdef') for md5 in sums)
 
 
 def test_hidden_entries_of_an_archive_are_skipped_and_others_counted(tmp_path, capsys):

@@ -43,6 +43,8 @@ CLASSES = (
 )
 DOMAINS = ('art', 'photo', '7', 'seen', *SPLITS, *GLUED, *APART, '.cache')
 FILES = ('a.png', 'b.PNG', 'c.bmp', 'D.jpeg', 'e.webp', 'f.png', 'g.png', 'h.png', 'i.png', 'j.png')
+IMAGES = ('.png', '.jpg', '.jpeg', '.bmp', '.webp')
+HIDDEN = ('__MACOSX', 'lost+found', 'Thumbs.db', 'desktop.ini')
 KINDS = ('PNG', 'PNG', 'BMP')  # of the contents, whatever the names say
 OTHERS = ('notes.txt', 'a.XCF', 'README', '._a.png', '.DS_Store', 'Thumbs.db', 'desktop.ini')
 
@@ -246,6 +248,46 @@ def _folder(tree):
         for name in names:
             lacking = [split for split, own in expected.items() if name not in own.values()]
             assert all(f'no {split} images of ' in text for split in lacking)
+
+
+def _domains(tree):
+    """`folder:PATH/*` of a tree: each folder that is not hidden is a set, or one line says why not."""
+    with tempfile.TemporaryDirectory() as folder:
+        root, elsewhere = Path(folder, 'root'), Path(folder, 'elsewhere')
+        root.mkdir()
+        elsewhere.mkdir()
+        grow(root, elsewhere, tree)
+        shown = [entry for entry in sorted(os.listdir(root)) if not entry.startswith('.') and entry not in HIDDEN]
+        folders = [entry for entry in shown if (root / entry).is_dir()]
+        loose = [entry for entry in shown if entry not in folders and entry.lower().endswith(IMAGES)]
+        role = [SPLITS[entry] for entry in folders if entry in SPLITS]
+        found, refused = (), ''
+        try:
+            found = data.set_names({'sources': (f'folder:{root}/*',)})[0]
+        except data.DataError as error:
+            refused = str(error)
+        if refused:
+            event('refused')
+            assert refused.isprintable()
+            assert loose or not folders or role or GLUED.keys() & set(folders) or set(APART) & set(folders)
+            return
+        event('used')
+        assert list(found) == folders
+        assert not loose
+        assert not ('train' in role and len(role) > 1)
+
+
+@settings(max_examples=40, **COMMON)
+@given(_trees)
+def test_the_domains_of_a_folder_are_its_folders(tree):
+    _domains(tree)
+
+
+@pytest.mark.slow
+@settings(max_examples=2000, **COMMON)
+@given(_trees)
+def test_the_domains_of_many_folders(tree):
+    _domains(tree)
 
 
 @settings(max_examples=60, **COMMON)

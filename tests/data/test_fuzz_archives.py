@@ -194,6 +194,73 @@ def test_many_archives(members, kind, damage):
     _prepare(members, kind, damage)
 
 
+LISTED = ('photo/dog/0.png', 'photo/dog/1.png', 'photo/person/2.png', 'photo/person/3.png')
+_lines = st.lists(
+    st.one_of(
+        *[st.sampled_from(LISTED).map(lambda image: f'{image} {7 if "person" in image else 1}')] * 9,
+        st.sampled_from(
+            (
+                '',
+                'photo/dog/1.png',
+                'photo/dog/1.png 7',
+                'photo/dog/1.png \u0661',
+                'photo/dog/9.png 1',
+                'photo/../precious/file 1',
+                '/precious/file 1',
+                'sketch/dog/1.png 1',
+                'photo/dog/two\tlines.png 1',
+                '0' * 5000,
+            )
+        ),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+def _listed(train, test, damage):
+    """Published lists beside an archive: the images of each list, or one line."""
+    with _untouched() as inside:
+        _zip(inside / 'PACS.zip', [(f'PACS/{image}', 'image') for image in LISTED])
+        numbers, wanted = {image: number for number, image in enumerate(LISTED)}, {}
+        for name, lines in (('train', train), ('crossval', test)):
+            content = '\n'.join(lines).encode()
+            (inside / f'photo_{name}_kfold.txt').write_bytes(_damaged(content, damage) if content else content)
+            right = [f'{image} {7 if "person" in image else 1}' for image in LISTED]
+            own = [line for line in lines if line]
+            if own and all(line in right for line in own) and len(set(own)) == len(own):
+                wanted[name] = {numbers[line.split()[0]] for line in own}
+        try:
+            with mock.patch.object(builders.PacsKfold, 'SHAPE', (None, None, 3)):
+                builders.prepare('pacs_kfold/photo', str(inside / 'tfds'), manual_dir=str(inside))
+        except data.DataError as error:
+            event('refused')
+            _one_line(error)
+            assert damage is not None or len(wanted) < 2
+            return
+        event('used')
+        found = data.load('pacs_kfold/photo', str(inside / 'tfds'))
+        if damage is None:
+            assert {
+                'train': set(map(number_of, found.train.images)),
+                'crossval': set(map(number_of, found.test.images)),
+            } == (wanted)
+
+
+@settings(max_examples=10, **COMMON)
+@given(_lines, _lines, _damage)
+@example([f'{LISTED[0]} 1', f'{LISTED[2]} 7'], [f'{LISTED[1]} 1', ''], None)
+def test_published_lists_are_used_wholly_or_refused(train, test, damage):
+    _listed(train, test, damage)
+
+
+@pytest.mark.slow
+@settings(max_examples=300, **COMMON)
+@given(_lines, _lines, _damage)
+def test_many_published_lists(train, test, damage):
+    _listed(train, test, damage)
+
+
 _headers = st.fixed_dictionaries(
     {
         'descr': st.sampled_from(

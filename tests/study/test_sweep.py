@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from gjax import arguments
+from gjax import arguments, data
 from gjax.study import jobs, sweep
+from gjax.train import config as configs
 from gjax.train.errors import Interrupted, RunError
+from tests.data.trees import write
 
 CONFIG = 'iaat/digits.py:trades'
 
@@ -38,6 +40,18 @@ def test_every_combination_has_its_folder():
     ]
     assert len({job.directory for job in jobs}) == 4
     assert jobs[1].overrides == {'train.total_epochs': '1', 'seed': '0', 'method.lam': '6', 'net.widths': '(4,)'}
+
+
+def test_every_domain_of_a_folder_is_left_out_in_turn(tmp_path):
+    write(tmp_path, 'pacs/art/dog/*2', 'pacs/photo/dog/*2', 'pacs/sketch/dog/*2')
+    overrides = {'data.sources': f'folder:{tmp_path}/pacs/*'}
+    jobs = sweep.plan(CONFIG, overrides, sweep.parse_over(['data.unseen=art,photo,sketch']), Path('runs'))
+    sets = {job.directory.name: data.set_names(configs.load(job.spec, job.overrides).data) for job in jobs}
+    assert sets == {
+        'unseen=art': (('photo', 'sketch'), '', ('art',)),
+        'unseen=photo': (('art', 'sketch'), '', ('photo',)),
+        'unseen=sketch': (('art', 'photo'), '', ('sketch',)),
+    }
 
 
 def test_names_that_would_leave_the_folder_or_meet_are_told_apart():

@@ -14,6 +14,7 @@ from gjax.train import config as configs
 from gjax.train.errors import RunError
 from gjax.train.loop import evaluate_run, train_and_evaluate
 from gjax.train.store.checkpoint import Checkpointer
+from gjax.train.store.workdir import check_same_data, record_data
 from tests.toy import write_toy
 from tests.train.test_stages import Adding
 
@@ -42,6 +43,17 @@ def _refused(config, workdir):
             again()
         lines.add(str(error.value))
     return lines.pop() if len(lines) == 1 else lines
+
+
+def test_a_config_that_names_other_sets_than_it_did_is_refused(tmp_path):
+    """As where a `*` stands for one domain more."""
+    record_data({'art': {}, 'photo': {}, 'evaluation.ood noise': {}}, ('art', 'photo'), tmp_path)
+    check_same_data({}, tmp_path, names=('art', 'photo'))
+    check_same_data({}, tmp_path)  # of another stage's run
+    for names in (('art', 'photo', 'sketch'), ('photo', 'art'), ('art',)):
+        line = f'began with the sets art, photo; its config now names {", ".join(names)}: bring back'
+        with pytest.raises(RunError, match=line):
+            check_same_data({}, tmp_path, names=names, accept=True)
 
 
 def test_changed_data_is_refused_or_accepted_on_demand(trained):

@@ -3,16 +3,21 @@
 import dataclasses
 import json
 import re
+import zipfile
 
 import numpy as np
 import pytest
 
 from gjax import data
+from gjax.data import builders, domainnet
+from gjax.data.downloads import File
 from gjax.train import config as configs
 from gjax.train.errors import RunError
 from gjax.train.loop import train_and_evaluate
 from gjax.train.run import Run
+from tests.cli.runner import fails, gjax, tiny_flags
 from tests.contract.cases import tiny_config
+from tests.data.trees import encoded
 
 
 @pytest.fixture(scope='module')
@@ -95,3 +100,45 @@ def test_adaptation_from_two_sources_selects_by_their_mean(sets, tmp_path):
     } <= metrics.keys()
     assert 'proxy_a_distance' not in metrics  # of three domains it means nothing
     assert 0 <= metrics['domain_accuracy'] <= 1
+
+
+def _prepare_domainnet(domain, folder, monkeypatch):
+    """A domain of DomainNet with 16 + 8 small images of two classes."""
+    files, lines = {}, {'train': [], 'test': []}
+    for number in range(24):
+        name = f'{domain}/{("airplane", "ambulance")[number % 2]}/{domain}_{number}.jpg'
+        files[name] = encoded(number + 100 * (number % 2), 'JPEG', 8)
+        lines['test' if number < 8 else 'train'].append(f'{name} {1 + 2 * (number % 2)}')
+    with zipfile.ZipFile(folder / f'{domain}.zip', 'w') as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    for split, own in lines.items():
+        (folder / f'{domain}_{split}.txt').write_text('\n'.join(own))
+        monkeypatch.setitem(domainnet.LISTS[domain], split, File(f'{domain}_{split}.txt'))
+    monkeypatch.setitem(domainnet.ARCHIVES, domain, File(f'{domain}.zip'))
+    builders.prepare(f'domainnet/{domain}', str(folder / 'tfds'), manual_dir=str(folder))
+
+
+@pytest.mark.slow
+def test_domains_of_domainnet_are_left_out_in_turn_and_streamed(tmp_path, monkeypatch):
+    for domain in ('clipart', 'real', 'sketch'):
+        _prepare_domainnet(domain, tmp_path, monkeypatch)
+    options = {'data.dir': tmp_path / 'tfds', 'data.sources': 'domainnet/*', 'data.streaming': True, 'data.image_size': 8}
+    options |= {'train.batch_size': 16, 'train.eval_batch_size': 16, 'train.checkpoint_every_epochs': 0}
+    command = [
+        'sweep',
+        '--config=iaat/digits.py:supervised',
+        f'--workdir={tmp_path}/runs',
+        '--over',
+        'data.unseen=real,sketch',
+        '--jobs=1',
+    ]
+    done = gjax(*command, *tiny_flags(**options), GJAX_PROGRESS='1')
+    assert done.returncode == 0, done.stderr
+    for own, others in (('real', ('clipart', 'sketch')), ('sketch', ('clipart', 'real'))):
+        results = json.loads((tmp_path / f'runs/unseen={own}/results.json').read_text())
+        assert {f'{name}_clean_accuracy' for name in (own, *others)} <= results['metrics'].keys()
+    assert 'real: domainnet/real: 16 train / 8 test, 345 classes, taken out of data.sources, as data.unseen' in done.stderr
+    _prepare_domainnet('painting', tmp_path, monkeypatch)
+    line = 'began with the sets clipart, sketch, real; its config now names clipart, painting, sketch, real'
+    fails(gjax('eval', f'--workdir={tmp_path}/runs/unseen=real'), line)

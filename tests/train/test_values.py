@@ -67,6 +67,18 @@ def test_paths_mean_the_same_from_every_folder(tmp_path, monkeypatch):
     assert configs.from_json(json.dumps(older)).data.name == config.data.name
 
 
+@pytest.mark.parametrize('name', ['photo', '7', 'npz:a,b.npz', "o'clock"])
+def test_one_name_of_a_set_needs_no_brackets(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own = configs.load(FILE, {'data.unseen': name, 'data.sources': 'folder:pacs/*'}).data
+    assert own.unseen == (name.replace('npz:', f'npz:{tmp_path}/'),)
+    assert own.sources == (f'folder:{tmp_path}/pacs/*',)
+    assert configs.load(FILE, {'data.unseen': "('photo', 'art')"}).data.unseen == ('photo', 'art')
+    for wrong in ('', 7):
+        with pytest.raises(configs.ConfigError, match=r'config.data.unseen is .*; allowed: a value of type tuple'):
+            configs.load(FILE, {'data.unseen': wrong})
+
+
 def test_numpy_integers_and_arrays_where_a_config_file_may_put_them(tmp_path):
     (tmp_path / 'mine.py').write_text(
         'import numpy as np\n'

@@ -42,18 +42,28 @@ def _completed(file: Path) -> dict:
         return stored
 
 
-def check_same_data(fingerprints: dict, workdir: Path, *, accept: bool = False) -> None:
-    """Raises RunError if the run in a directory saw other data under the name of a set than there is now.
+def check_same_data(fingerprints: dict, workdir: Path, *, names: tuple[str, ...] = (), accept: bool = False) -> None:
+    """Raises RunError if the run in a directory saw other data under the name of a set than there is now, or other sets.
 
     Args:
       fingerprints: {set: `gjax.data.fingerprint.fingerprint`}, of now.
       workdir: a run directory; runs of older versions of gjax recorded nothing and pass.
-      accept: warn instead.
+      names: the sets that the run's config names, in their order: a `*` in it may stand for others than it did. () asks
+        nothing, as of another stage's run.
+      accept: warn where the data is other; other sets are refused all the same.
     """
     file = Path(workdir) / DATA_FILE
     if not file.exists():
         return
-    recorded = files.read_json(file).get('sets', {})
+    content = files.read_json(file)
+    recorded, then = content.get('sets', {}), content.get('names', [])
+    if not isinstance(then, list):
+        raise RunError(f'{file} is damaged: its names are {then!r:.80}')
+    if names and then and list(names) != then:
+        raise RunError(
+            f'{workdir} began with the sets {", ".join(map(str, then))}; its config now names {", ".join(names)}: bring '
+            'back the sets of then, or use another --workdir'
+        )
     for name in fingerprints.keys() & recorded.keys():
         try:
             changed = difference(recorded[name], fingerprints[name])
@@ -68,10 +78,13 @@ def check_same_data(fingerprints: dict, workdir: Path, *, accept: bool = False) 
             )
 
 
-def record_data(fingerprints: dict, workdir: Path) -> None:
-    """Writes the fingerprints of a run's sets, in process 0; those of data that was accepted replace the old ones."""
+def record_data(fingerprints: dict, names: tuple[str, ...], workdir: Path) -> None:
+    """Writes the fingerprints of a run's sets, in process 0; those of data that was accepted replace the old ones.
+
+    names: the sets that the run's config names, in their order.
+    """
     if processes.is_main() and fingerprints:
-        files.write_json(Path(workdir) / DATA_FILE, {'sets': fingerprints})
+        files.write_json(Path(workdir) / DATA_FILE, {'sets': fingerprints, 'names': list(names)})
 
 
 @contextlib.contextmanager
