@@ -130,7 +130,7 @@ class M3SDAEmbedding(nn.Module):
 @dataclasses.dataclass(frozen=True)
 class M3SDADigits:
     """The players' modules of Digits-Five (Peng et al. 2019, arXiv:1812.01754): C is linear, the discriminator of domains
-    has one hidden layer. For 32 pixels, 3 channels and 10 classes F has 31,910,272 parameters, C 20,490.
+    has one hidden layer. For 32 pixels, 3 channels and 10 classes F has 31,785,408 parameters, C 20,490.
     """
 
     image_shape: tuple[int, int, int]
