@@ -317,7 +317,7 @@ def test_every_domain_has_its_own_statistics():
             norm = jax.tree.map(np.asarray, state.params[F]['BatchNorm_0'])
             features = (np.asarray(method.features(state, domains[d]['image'], d)) - norm['bias']) / norm['scale']
             assert bool((np.abs(np.mean(features, axis=0)) < 0.2).all()) == (statistics == 'own')
-    assert np.abs(found['own']['source'] - found['own']['target']).max() > 0.5
+    assert np.abs(found['own']['source'] - found['own']['target']).max() > 0.3
     np.testing.assert_array_equal(found['shared']['source'], found['shared']['target'])
 
 
