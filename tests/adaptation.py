@@ -32,6 +32,15 @@ class Layers(nn.Module):
         return x[:, 0] if self.squeeze else x
 
 
+class NormalisedLayers(nn.Module):
+    """Points to their coordinates after a dense layer and batch normalisation."""
+
+    @nn.compact
+    def __call__(self, inputs, *, train: bool = False):
+        x = nn.Dense(2)(inputs.reshape(len(inputs), -1))
+        return nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
+
+
 class Images(nn.Module):
     """Conditions to images [B, 1, 1, 2] in (-1, 1). norm: whether their batch is normalised before tanh."""
 

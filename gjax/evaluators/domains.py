@@ -36,14 +36,14 @@ def accuracy_by_class(logits: Callable, num_classes: int, sources: tuple[str, ..
     that it has; of several sources also their mean, 'source_accuracy'.
 
     Args:
-      logits: (state, images [B, H, W, C]) -> [B, K], as evaluation sees them.
+      logits: (state, batch) -> [B, K], as evaluation sees them.
       num_classes: K.
       sources: their names.
       of: a set's name; 'TARGET_class_3_accuracy', 'TARGET_mean_class_accuracy'.
     """
 
     def function(state, batch, *, rng):
-        own = logits(state, batch['image'])
+        own = logits(state, batch)
         right = correct(own, batch['label']).astype(jnp.float32)
         is_class = jax.nn.one_hot(batch['label'], num_classes)
         return {
@@ -80,8 +80,8 @@ class Embeddings(Evaluator):
     def __init__(self, features: Callable, logits: Callable, options: AdaptationEvaluation):
         """
         Args:
-          features: (state, images [B, H, W, C]) -> [B, D], as evaluation sees them.
-          logits: (state, images) -> [B, K].
+          features: (state, batch) -> [B, D], as evaluation sees them.
+          logits: (state, batch) -> [B, K].
           options: how many examples count.
         """
         self.options = options
@@ -90,9 +90,9 @@ class Embeddings(Evaluator):
         )
 
         def embed(state, batch, *, rng):
-            predictions = logits(state, batch['image']).argmax(axis=-1)
+            predictions = logits(state, batch).argmax(axis=-1)
             labels = {'label': batch['label']} if 'label' in batch else {}
-            return {'embedding': features(state, batch['image']), **labels, 'prediction': predictions}
+            return {'embedding': features(state, batch), **labels, 'prediction': predictions}
 
         self.embed = embed
 

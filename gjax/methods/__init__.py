@@ -19,6 +19,7 @@ BASELINES = (
     'early_bird',
     'source_only',
     'target_only',
+    'adabn',
     'dann',
     'adda',
     'dan',

@@ -18,11 +18,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from gjax import masks
+from gjax import masks, nets
 from gjax.checks import one_of, positive
 from gjax.evaluators.domains import Snapshots
 from gjax.losses import binary_cross_entropy, correct, cross_entropy
-from gjax.methods.core.adaptation import Adaptation, C, F
+from gjax.methods.core.adaptation import TARGET, Adaptation, C, F, domain_of
 from gjax.methods.core.optimisers import build_optimizer
 from gjax.methods.core.state import update_player
 
@@ -34,6 +34,7 @@ GAN_LOSSES = ('non_saturating', 'saturating')
 class GenerateToAdapt(Adaptation):
     """The four-player game of the module's docstring; defaults are the released code's."""
 
+    NETS: ClassVar[dict] = nets.GTA_NETS
     GIVEN: ClassVar[tuple] = ('constant_optimizer',)
 
     constant_optimizer: Any = None  # the config's, without its schedule
@@ -94,26 +95,17 @@ class GenerateToAdapt(Adaptation):
             embeddings = embeddings * lax.rsqrt(jnp.sum(embeddings**2, axis=1, keepdims=True) + 1e-6)
         return jnp.concatenate([one_hot, embeddings, noise], axis=1)
 
-    def generate(self, params, stats, embeddings, labels, noise, *, train: bool = True):
-        """G's images in [-1, 1], and its batch statistics."""
-        return self.apply(G, params, stats, self.conditions(embeddings, labels, noise), train=train)
-
-    def judge(self, params, stats, images):
-        """D's logit of p [B] and logits of q [B, K] in training mode, and its batch statistics."""
-        (real, classes), stats = self.apply(D, params, stats, images, train=True)
-        return real, classes, stats
-
     def fooling(self, logits):
         """The loss [B] of G or F where D gives these logits of p."""
         if self.gan_loss == 'saturating':
             return -binary_cross_entropy(logits, False)
         return binary_cross_entropy(logits, True)
 
-    def discriminator_loss(self, params, stats, real, labels, source_fake, target_fake):
-        """L_D, and (D's batch statistics, its decisions): each batch passes alone."""
-        p_real, q_real, stats = self.judge(params, stats, real)
-        p_source, q_source, stats = self.judge(params, stats, source_fake)
-        p_target, _, stats = self.judge(params, stats, target_fake)
+    def discriminator_loss(self, run, real, labels, source_fake, target_fake):
+        """L_D, and D's decisions: each batch passes alone."""
+        p_real, q_real = run(D, real)
+        p_source, q_source = run(D, source_fake)
+        p_target, _ = run(D, target_fake, TARGET)
         loss = (
             binary_cross_entropy(p_real, True)
             + float(self.class_heads) * cross_entropy(q_real, labels)
@@ -127,47 +119,49 @@ class GenerateToAdapt(Adaptation):
             'real_class_accuracy': jnp.mean(correct(q_real, labels)),
             'source_fake_class_accuracy': jnp.mean(correct(q_source, labels)),
         }
-        return jnp.mean(loss), (stats, decisions)
+        return jnp.mean(loss), decisions
 
     def step(self, state, batch):
         (s, y), t = (batch['source'][key] for key in ('image', 'label')), batch['target']['image']
         noises = [jax.random.normal(key, (len(s), self.net.noise)) for key in jax.random.split(state.step_rng())]
         params = {player: self.masked(state, player) for player in self.modules()}
-        stats = state.batch_stats
+        old = state
 
         def rebuild_source(f_params, g_params):
-            f_s, f_stats = self.embed(f_params, stats[F], s)
-            x_s, g_stats = self.generate(g_params, stats[G], f_s, y, noises[0])
-            return (f_s, x_s), {F: f_stats, G: g_stats}
+            run = self.passes(old, {F: f_params, G: g_params})
+            f_s = run(F, s)
+            x_s = run(G, self.conditions(f_s, y, noises[0]))
+            return (f_s, x_s), run.batch_stats
 
         def rebuild_target(f_params):
-            f_t, f_stats = self.embed(f_params, source_stats[F], t)
-            x_t, g_stats = self.generate(params[G], source_stats[G], f_t, None, noises[1])
-            return x_t, {F: f_stats, G: g_stats}
+            run = self.passes(old.replace(batch_stats=source_stats), {F: f_params}, turn=1)
+            f_t = run(F, t, TARGET)
+            x_t = run(G, self.conditions(f_t, None, noises[1]), TARGET)
+            return x_t, run.batch_stats
 
         # Once for all four players; a `pull` takes gradients with respect to f_s and x_s, or x_t, to F's and G's parameters.
         (f_s, x_s), pull_source, source_stats = jax.vjp(rebuild_source, params[F], params[G], has_aux=True)
         x_t, pull_target, new_stats = jax.vjp(rebuild_target, params[F], has_aux=True)
 
-        def loss_d(own):
-            loss, (d_stats, decisions) = self.discriminator_loss(own[D], stats[D], self.reals(s), y, x_s, x_t)
-            return loss, ({D: d_stats}, decisions)
+        def loss_d(run):
+            return self.discriminator_loss(run, self.reals(s), y, x_s, x_t)
 
-        state, metrics = self.minimize(state, (D,), loss_d)
-        new_d = self.masked(state, D)
+        state, metrics = self.minimize(state, (D,), loss_d, turn=2)
+        new_d = {D: self.masked(state, D)}
 
         def loss_g(x_s):
-            p, q, _ = self.judge(new_d, stats[D], x_s)
+            p, q = self.passes(old, new_d, turn=3)(D, x_s)
             return jnp.mean(float(self.class_heads) * cross_entropy(q, y) + self.fooling(p))
 
-        def loss_c(own):
-            logits = self.classify(own[C], f_s)
-            return jnp.mean(cross_entropy(logits, y)), ({}, {'source_train_accuracy': jnp.mean(correct(logits, y))})
+        def loss_c(run):
+            logits = run(C, f_s)
+            return jnp.mean(cross_entropy(logits, y)), {'source_train_accuracy': jnp.mean(correct(logits, y))}
 
         def loss_f(f_s, x_s, x_t):
-            _, q_s, _ = self.judge(new_d, stats[D], x_s)
-            p_t, _, _ = self.judge(new_d, stats[D], x_t)
-            loss = cross_entropy(self.classify(params[C], f_s), y)
+            run = self.passes(old, new_d, turn=4)
+            _, q_s = run(D, x_s)
+            p_t, _ = run(D, x_t, TARGET)
+            loss = cross_entropy(run(C, f_s), y)
             loss += self.class_weight * float(self.class_heads) * cross_entropy(q_s, y)
             return jnp.mean(loss + self.domain_weight * self.fooling(p_t))
 
@@ -175,7 +169,7 @@ class GenerateToAdapt(Adaptation):
         _, gradient_g = pull_source((jnp.zeros_like(f_s), toward))
         value_f, (*toward_source, toward_target) = jax.value_and_grad(loss_f, (0, 1, 2))(f_s, x_s, x_t)
         gradient_f = jax.tree.map(jnp.add, pull_source(tuple(toward_source))[0], *pull_target(toward_target))
-        state, more = self.minimize(state, (C,), loss_c)
+        state, more = self.minimize(state, (C,), loss_c, turn=5)
         metrics |= more
         for player, value, gradient in ((G, value_g, gradient_g), (F, value_f, gradient_f)):
             gradient = masks.apply(state.masks[player], gradient)
@@ -186,9 +180,9 @@ class GenerateToAdapt(Adaptation):
     def pictures(self, state, batch, *, rng):
         """What G makes of images of either domain, as of target: [B, H, W, C] in [0, 1]."""
         noise = jax.random.normal(rng, (len(batch['image']), self.net.noise))
-        embeddings = self.features(state, batch['image'])
-        images, _ = self.generate(self.masked(state, G), state.batch_stats[G], embeddings, None, noise, train=False)
-        return (images + 1) / 2
+        domain = domain_of(batch)
+        conditions = self.conditions(self.features(state, batch['image'], domain), None, noise)
+        return (self.see(state, G, conditions, domain) + 1) / 2
 
 
 METHOD = GenerateToAdapt

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from gjax.nets.autoencoder import MLP
 from gjax.nets.dcgan import DCGAN
+from gjax.nets.digits import DANNDigits, M3SDADigits
 from gjax.nets.glow import Glow
 from gjax.nets.gta import GTADigits, GTAResNet50
 from gjax.nets.linear_flow import LinearFlow
@@ -27,7 +28,8 @@ CLASSIFIERS = {
     'iaat_wide_resnet': IAATWideResNet,
 }
 FAMILIES = {'mlp': MLP, 'dcgan': DCGAN, 'resnet_gan': ResNetGAN}
-DOMAIN_NETS = {'gta_digits': GTADigits, 'gta_resnet50': GTAResNet50}
+GTA_NETS = {'gta_digits': GTADigits, 'gta_resnet50': GTAResNet50}
+DOMAIN_NETS = GTA_NETS | {'dann_digits': DANNDigits, 'm3sda_digits': M3SDADigits}
 FLOWS = {'realnvp': RealNVP, 'glow': Glow, 'linear_flow': LinearFlow}
 NETS = CLASSIFIERS | FAMILIES | DOMAIN_NETS | FLOWS
 _GIVEN = ('parent', 'name', 'num_classes', 'image_shape')  # not options: the data and flax know them
@@ -59,7 +61,9 @@ def check(name: str, *, dtype: str = 'float32', **options) -> None:
             raise ValueError(f'net.{key} is {value!r}, but {name} has no such option{hint}; allowed: {", ".join(fields)}')
         sizes = value if isinstance(value, tuple | list) else (value,)
         numbers = [size for size in sizes if isinstance(size, int | float) and not isinstance(size, bool)]
-        if (not sizes and known[key] != ()) or any(number < 0 or (number == 0 and known[key] != 0) for number in numbers):
+        # What is off by default may be 0, and so may a share.
+        zero = known[key] == 0 or (isinstance(known[key], float) and known[key] < 1)
+        if (not sizes and known[key] != ()) or any(number < 0 or (number == 0 and not zero) for number in numbers):
             raise ValueError(f'net.{key} is {value!r}; allowed: positive')
 
 

@@ -89,6 +89,7 @@ class Claim:
     # Several measurements a seed, e.g. transfers: then the pairs are those of the rows RUN/SUFFIX and MINUS/SUFFIX, over
     # seeds and suffixes. A scale that has no such row leaves that suffix out.
     over: tuple[str, ...] = ()
+    scales: tuple[str, ...] = ()  # at which it is judged; () for all
 
     def pairs(self, metrics: Mapping[str, Mapping[int, Mapping]]) -> dict[tuple[int, str], float]:
         """{(seed, suffix): the metric, or its difference from the other row} wherever both were measured."""

@@ -101,7 +101,7 @@ def _conclude(study: Study, scale: str, directories, workdir: Path) -> dict:
         'selection': 'last step',
         'note': study.note(files.read_json(next(iter(next(iter(directories.values())).values())) / 'config.json')),
         'minutes': _minutes(study, scale, directories),
-        'claims': {claim.name: claim.judge(metrics, scale) for claim in study.claims},
+        'claims': {claim.name: claim.judge(metrics, scale) for claim in study.claims if scale in (claim.scales or (scale,))},
         'metrics': {row: {str(seed): own for seed, own in by_seed.items()} for row, by_seed in metrics.items()},
         'figures': figures,
     }
@@ -177,7 +177,8 @@ def reproduce(
     files.write_text(workdir / 'table.md', table)
     if update_readme:
         update_between(own_readme, f'{name} {scale}', table)
-        update_paper_row(root_readme, study, paper_row(study, stored['claims'], stored['minutes'], scale))
+        if study.headline in stored['claims']:
+            update_paper_row(root_readme, study, paper_row(study, stored['claims'], stored['minutes'], scale))
         shown = root / name / 'figures' / scale
         shown.mkdir(parents=True, exist_ok=True)
         for file, path in stored['figures'].items():

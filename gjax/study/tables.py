@@ -108,7 +108,7 @@ def study_tables(study: Study, scale: str, summary: Mapping) -> str:
         allowed = study.only.get(question, tuple(rows))
         table = results_table({row: seeds for row, seeds in rows.items() if row in allowed}, columns)
         parts += [f'#### {question}\n\n{table}'] if table else []
-    claims = {claim.name: summary['claims'][claim.name] for claim in study.claims}
+    claims = {claim.name: summary['claims'][claim.name] for claim in study.claims if claim.name in summary['claims']}
     return '\n'.join([*parts, f'{summary["note"]}\n', f'#### Which claims hold?\n\n{claims_table(claims)}'])
 
 

@@ -55,6 +55,8 @@ _CLASSIFIER |= {'evaluation.attacks': ('pgd',), 'evaluation.warnings': False}  #
 _DOMAINS = {'net.name': 'gta_digits', 'net.widths': (6,), 'net.pool_last': True, 'net.hidden': (8,), 'net.noise': 3}
 _DOMAINS |= {'net.generator_width': 4, 'net.discriminator_width': 4, 'net.domain_widths': (8,)}
 _DOMAINS |= {'optimizer.learning_rate': 0.002}  # a game of four players: rounding grows fast
+_NORMALISED = {'net.name': 'dann_digits', 'net.widths': (6,), 'net.hidden': (8,), 'net.domain_widths': (8,)}
+_NORMALISED |= {'net.dropout': 0.25, 'optimizer.learning_rate': 0.002}
 _PAIR = {'net.name': 'dcgan', 'net.latent': 3, 'net.widths': (4, 8), 'net.trunk_norm': 'batch'}
 _PAIR |= {'optimizer.learning_rate': 0.01}
 _FLOW = {'optimizer.learning_rate': 0.01, 'evaluation.eps': EPS, 'evaluation.steps': 3, 'evaluation.restarts': 2}
@@ -144,6 +146,7 @@ BATTERY = {
     ),
     'source_only': _domains(name='source_only'),
     'target_only': _domains(name='target_only'),
+    'adabn': Case({'name': 'adabn'}, _NORMALISED, adapts, target=True, training=_SGD, slow=True),
     'dann': _domains(name='dann', weight=0.1, ema=0.5),
     'adda': _domains(name='adda'),
     'dan': _domains(name='dan'),

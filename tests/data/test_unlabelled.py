@@ -96,16 +96,16 @@ def test_a_classifier_of_no_classes_says_that_there_are_no_labels(name):
         method.fits()
 
 
-def _features(state, images):
-    return state * images.reshape(len(images), -1)
+def _features(state, batch):
+    return state * batch['image'].reshape(len(batch['image']), -1)
 
 
-def _logits(state, images):
-    return jnp.concatenate([_features(state, images), jnp.full((len(images), 2), 0.05)], axis=1)
+def _logits(state, batch):
+    return jnp.concatenate([_features(state, batch), jnp.full((len(batch['image']), 2), 0.05)], axis=1)
 
 
 def _described(state, batch, *, rng):
-    right = {'correct': _logits(state, batch['image']).argmax(axis=-1) == batch['label']} if 'label' in batch else {}
+    right = {'correct': _logits(state, batch).argmax(axis=-1) == batch['label']} if 'label' in batch else {}
     return right | {'level': batch['image'][:, 0, 0, 0]}
 
 

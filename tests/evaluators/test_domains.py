@@ -53,14 +53,15 @@ def test_domains_are_equally_many():
     assert told_apart(same, same)['domain_accuracy'] == 0.5
 
 
-def _features(state, images):
+def _features(state, batch):
     """The level, and its square, of images [B, 1, 1, 1]."""
-    level = state * images[:, 0, 0, 0]
+    level = state * batch['image'][:, 0, 0, 0]
     return jnp.stack([level, level**2], axis=1)
 
 
-def _logits(state, images):
-    return jnp.stack([images[:, 0, 0, 0], jnp.full(len(images), 0.05)], axis=1)
+def _logits(state, batch):
+    level = batch['image'][:, 0, 0, 0]
+    return jnp.stack([level, jnp.full(len(level), 0.05)], axis=1)
 
 
 @pytest.fixture(scope='module')
@@ -78,7 +79,7 @@ def test_embeddings_of_chosen_rows_are_slices_of_all(tiny):
         rows = data.drawn_rows(tiny.datasets[name], 'test', 10, 0)
         assert np.bincount(test.labels[rows], minlength=3).min() >= 3  # every class
         own = np.asarray(levels(tiny, name, 'test'))[rows]
-        np.testing.assert_allclose(shown[f'{name}_embedding'], _features(3, own.reshape(-1, 1, 1, 1)), rtol=1e-6)
+        np.testing.assert_allclose(shown[f'{name}_embedding'], _features(3, {'image': own.reshape(-1, 1, 1, 1)}), rtol=1e-6)
         np.testing.assert_array_equal(shown[f'{name}_label'], test.labels[rows])
         np.testing.assert_array_equal(shown[f'{name}_prediction'], np.where(own >= np.float32(0.05), 0, 1))
         assert len(shown[f'{name}_label']) == 10
@@ -87,7 +88,7 @@ def test_embeddings_of_chosen_rows_are_slices_of_all(tiny):
         parts.append([])
         for name in tiny.datasets:
             own = levels(tiny, name, split)[data.drawn_rows(tiny.datasets[name], split, 8, 0)]
-            parts[-1].append(np.asarray(_features(3, own.reshape(-1, 1, 1, 1))))
+            parts[-1].append(np.asarray(_features(3, {'image': own.reshape(-1, 1, 1, 1)})))
     expected = told_apart(*parts)
     assert found.metrics == pytest.approx(expected)
     assert found.metrics['domain_accuracy'] == 1.0  # levels from 0 on and from 60 on

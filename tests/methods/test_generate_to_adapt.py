@@ -55,13 +55,14 @@ def test_losses_at_chance(heads, ten):
 def test_the_best_discriminator_of_equal_images_says_one_third():
     """There are two batches of fakes for one of real images: p* = 1/3, where the binary part is 3 ln 3 - 2 ln 2."""
     method = _method()
-    params = _at_chance(method.init(jax.random.key(1), BATCH['source']).params)[D]
+    state = method.init(jax.random.key(1), BATCH['source'])
+    params = _at_chance(state.params)[D]
     images = jnp.full((4, 1, 1, 2), 0.3)
     labels = jnp.zeros(4, jnp.int32)
 
     def loss(bias):
         own = {**params, 'real': {**params['real'], 'bias': bias[None]}}
-        return method.discriminator_loss(own, {}, images, labels, images, images)[0]
+        return method.discriminator_loss(method.passes(state, {D: own}), images, labels, images, images)[0]
 
     best = jnp.log(0.5)  # the logit of 1/3
     np.testing.assert_allclose(jax.grad(loss)(best), 0, atol=1e-6)
@@ -193,8 +194,8 @@ def test_conditions():
     target = method.conditions(embeddings, None, noise)
     np.testing.assert_array_equal(target[:, :3], np.float32([[0, 0, 1]] * 3))
     assert not _method(label_condition=False).conditions(embeddings, None, noise)[:, :3].any()
-    params = method.init(jax.random.key(0), BATCH['source']).params[G]
-    images = method.generate(params, {}, embeddings, jnp.asarray([0, 1, 1]), noise)[0]
+    state = method.init(jax.random.key(0), BATCH['source'])
+    images = method.passes(state)(G, source)
     assert np.abs(images[0] - images[1]).max() > 1e-3
     np.testing.assert_array_equal(images[1], images[2])
     long = dataclasses.replace(method, net=dataclasses.replace(method.net, normalise=True))

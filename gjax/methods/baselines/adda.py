@@ -16,7 +16,7 @@ from jax import lax
 from gjax.checks import positive
 from gjax.losses import binary_cross_entropy
 from gjax.methods.baselines.source_only import SourceOnly
-from gjax.methods.core.adaptation import F
+from gjax.methods.core.adaptation import SOURCE, TARGET, F
 from gjax.methods.core.optimisers import restart_optimizer
 
 D = 'domain'
@@ -54,35 +54,35 @@ class ADDA(SourceOnly):
         )
 
     def init_memory(self, params, batch_stats):
-        return {'source_embedding': jax.tree.map(jnp.copy, (params[F], batch_stats[F]))}
+        return {'source_embedding': jax.tree.map(jnp.copy, (params[F], self.of_source(batch_stats)))}
+
+    def of_source(self, batch_stats):
+        """F's statistics with which the source's embeddings are computed."""
+        return batch_stats[F][SOURCE] if self.statistics == 'own' else batch_stats[F]
 
     def begin_adaptation(self, state):
         """F_t starts as F_s, which stays as it is, without momentum of before."""
         own = restart_optimizer(self.optimizer_of(F), state.params[F], state.step)
-        memory = {**state.memory, 'source_embedding': (self.masked(state, F), state.batch_stats[F])}
+        memory = {**state.memory, 'source_embedding': (self.masked(state, F), self.of_source(state.batch_stats))}
         return state.replace(memory=memory, opt_state={**state.opt_state, F: own})
 
     def adaptation_step(self, state, batch):
         """D, then F_t against the new D."""
         source = self.apply(F, *state.memory['source_embedding'], batch['source']['image'], train=False)[0]
-        target = self.embed(self.masked(state, F), state.batch_stats[F], batch['target']['image'])[0]
+        target = self.passes(state)(F, batch['target']['image'], TARGET)
 
-        def discriminator_loss(params):
-            logits = [self.apply(D, params[D], {}, x, train=False)[0] for x in (source, target)]
+        def discriminator_loss(run):
+            logits = [run(D, source), run(D, target, TARGET)]
             loss = jnp.mean(binary_cross_entropy(logits[0], True)) + jnp.mean(binary_cross_entropy(logits[1], False))
             right = (jnp.mean(logits[0] > 0) + jnp.mean(logits[1] < 0)) / 2
-            return loss, ({}, {'discriminator_accuracy': right})
+            return loss, {'discriminator_accuracy': right}
 
-        old = state.batch_stats[F]
-        state, metrics = self.minimize(state, (D,), discriminator_loss)
-        discriminator = self.masked(state, D)
+        def embedding_loss(run):
+            logits = run(D, run(F, batch['target']['image'], TARGET), TARGET)
+            return jnp.mean(binary_cross_entropy(logits, True)), {}
 
-        def embedding_loss(params):
-            embeddings, stats = self.embed(params[F], old, batch['target']['image'])
-            logits = self.apply(D, discriminator, {}, embeddings, train=False)[0]
-            return jnp.mean(binary_cross_entropy(logits, True)), ({F: stats}, {})
-
-        state, more = self.minimize(state, (F,), embedding_loss)
+        state, metrics = self.minimize(state, (D,), discriminator_loss, turn=1)
+        state, more = self.minimize(state, (F,), embedding_loss, turn=2)
         return state, metrics | more
 
     def step(self, state, batch):

@@ -4,7 +4,7 @@ import dataclasses
 
 from gjax.checks import positive
 from gjax.losses import coral
-from gjax.methods.core.adaptation import Aligned, C
+from gjax.methods.core.adaptation import TARGET, Aligned, C
 
 LAYERS = ('logits', 'embedding')
 
@@ -22,9 +22,9 @@ class CORAL(Aligned):
         if self.layer not in LAYERS:
             raise ValueError(f'method.layer is {self.layer!r}; allowed: {", ".join(LAYERS)}')
 
-    def alignment(self, state, params, source, target):
+    def alignment(self, state, run, source, target):
         if self.layer == 'logits':
-            source, target = (self.classify(params[C], x) for x in (source, target))
+            source, target = run(C, source), run(C, target, TARGET)
         distance = coral(source, target)
         return self.weight * distance, {'coral': distance}
 

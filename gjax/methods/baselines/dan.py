@@ -4,7 +4,7 @@ import dataclasses
 
 from gjax.checks import positive
 from gjax.losses import multi_kernel_mmd
-from gjax.methods.core.adaptation import Aligned, C
+from gjax.methods.core.adaptation import TARGET, Aligned, C
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,8 +17,8 @@ class DAN(Aligned):
         super().__post_init__()
         positive('method.weight', self.weight)
 
-    def alignment(self, state, params, source, target):
-        layers = {'embedding': (source, target), 'logits': tuple(self.classify(params[C], x) for x in (source, target))}
+    def alignment(self, state, run, source, target):
+        layers = {'embedding': (source, target), 'logits': (run(C, source), run(C, target, TARGET))}
         distances = {f'mmd_{name}': multi_kernel_mmd(*pair) for name, pair in layers.items()}
         return self.weight * sum(distances.values()), distances
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from gjax.checks import positive
 from gjax.losses import adversarial_ramp, binary_cross_entropy, reverse_gradient
-from gjax.methods.core.adaptation import Aligned
+from gjax.methods.core.adaptation import TARGET, Aligned
 
 D = 'domain'
 
@@ -29,15 +29,13 @@ class DANN(Aligned):
     def modules(self):
         return {**super().modules(), D: self.net.domain_discriminator()}
 
-    def alignment(self, state, params, source, target):
+    def alignment(self, state, run, source, target):
         strength = self.weight * (adversarial_ramp(self.progress(state), self.steepness) if self.steepness else 1.0)
-        both = reverse_gradient(jnp.concatenate([source, target]), strength)
-        logits = self.apply(D, params[D], {}, both, train=False)[0]
-        is_source = jnp.arange(len(both)) < len(source)
-        losses = binary_cross_entropy(logits, is_source)
-        loss = jnp.mean(losses[: len(source)]) + jnp.mean(losses[len(source) :])
-        right = jnp.where(is_source, logits > 0, logits < 0)
-        return loss, {f'loss/{D}': loss, 'discriminator_accuracy': jnp.mean(right), 'weight': jnp.asarray(strength)}
+        on_source = run(D, reverse_gradient(source, strength))
+        on_target = run(D, reverse_gradient(target, strength), TARGET)
+        loss = jnp.mean(binary_cross_entropy(on_source, True)) + jnp.mean(binary_cross_entropy(on_target, False))
+        right = (jnp.mean(on_source > 0) + jnp.mean(on_target < 0)) / 2
+        return loss, {f'loss/{D}': loss, 'discriminator_accuracy': right, 'weight': jnp.asarray(strength)}
 
 
 METHOD = DANN

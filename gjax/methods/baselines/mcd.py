@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from gjax.checks import positive
 from gjax.losses import classifier_discrepancy, cross_entropy
-from gjax.methods.core.adaptation import Adaptation, C, F
+from gjax.methods.core.adaptation import TARGET, Adaptation, C, F
 from gjax.methods.core.optimisers import set_schedule
 
 SECOND = 'second_classifier'
@@ -35,51 +35,45 @@ class MCD(Adaptation):
     def modules(self):
         return {**super().modules(), SECOND: self.net.classifier()}
 
-    def minimize(self, state, players, loss):
+    def minimize(self, state, players, loss, *, turn=0):
         own = {player: set_schedule(state.opt_state[player], state.step) for player in players}
-        return super().minimize(state.replace(opt_state={**state.opt_state, **own}), players, loss)
+        return super().minimize(state.replace(opt_state={**state.opt_state, **own}), players, loss, turn=turn)
 
-    def classification(self, params, embeddings, labels):
+    def classification(self, run, embeddings, labels):
         """The source term of A and B."""
-        return sum(jnp.mean(cross_entropy(self.classify(params[p], embeddings), labels)) for p in (C, SECOND))
+        return sum(jnp.mean(cross_entropy(run(p, embeddings), labels)) for p in (C, SECOND))
 
-    def discrepancy(self, params, embeddings):
+    def discrepancy(self, run, embeddings):
         """d on target embeddings."""
-        return jnp.mean(classifier_discrepancy(*(self.classify(params[p], embeddings) for p in (C, SECOND))))
+        return jnp.mean(classifier_discrepancy(*(run(p, embeddings, TARGET) for p in (C, SECOND))))
 
     def step(self, state, batch):
         source, target = batch['source'], batch['target']
 
-        def step_a(params):
-            embeddings, stats = self.embed(params[F], state.batch_stats[F], source['image'])
-            return self.classification(params, embeddings, source['label']), ({F: stats}, {})
+        def step_a(run):
+            return self.classification(run, run(F, source['image']), source['label']), {}
 
         state, metrics = self.minimize(state, (F, C, SECOND), step_a)
-        fixed = self.masked(state, F)
-        source_embeddings, stats = self.embed(fixed, state.batch_stats[F], source['image'])
-        target_embeddings, stats = self.embed(fixed, stats, target['image'])
+        fixed = self.passes(state, turn=1)
+        source_embeddings, target_embeddings = fixed(F, source['image']), fixed(F, target['image'], TARGET)
 
-        def step_b(params):
-            distance = self.discrepancy(params, target_embeddings)
-            return self.classification(params, source_embeddings, source['label']) - distance, ({}, {})
+        def step_b(run):
+            distance = self.discrepancy(run, target_embeddings)
+            return self.classification(run, source_embeddings, source['label']) - distance, {}
 
-        state, more = self.minimize(state, (C, SECOND), step_b)
-        state = state.replace(batch_stats={**state.batch_stats, F: stats})
-        classifiers = {player: self.masked(state, player) for player in (C, SECOND)}
+        def step_c(run):
+            distance = self.discrepancy(run, run(F, target['image'], TARGET))
+            return distance, {'discrepancy': distance}
 
-        for _ in range(self.generator_steps):
-
-            def step_c(params, stats=state.batch_stats[F]):
-                embeddings, stats = self.embed(params[F], stats, target['image'])
-                distance = self.discrepancy(classifiers, embeddings)
-                return distance, ({F: stats}, {'discrepancy': distance})
-
-            state, last = self.minimize(state, (F,), step_c)
+        state, more = self.minimize(state, (C, SECOND), step_b, turn=2)
+        state = state.replace(batch_stats={**state.batch_stats, F: fixed.batch_stats[F]})
+        for i in range(self.generator_steps):
+            state, last = self.minimize(state, (F,), step_c, turn=3 + i)
         return self.after_step(state), more | metrics | {'discrepancy': last['discrepancy']}
 
-    def logits(self, state, images):
-        embeddings = self.features(state, images)
-        return sum(self.classify(self.evaluated(state, player), embeddings) for player in (C, SECOND))
+    def logits(self, state, images, domain=TARGET):
+        embeddings = self.features(state, images, domain)
+        return sum(self.see(state, player, embeddings, domain) for player in (C, SECOND))
 
 
 METHOD = MCD

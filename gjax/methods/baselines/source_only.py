@@ -6,23 +6,22 @@ from typing import ClassVar
 import jax.numpy as jnp
 
 from gjax.losses import correct, cross_entropy
-from gjax.methods.core.adaptation import Adaptation, C, F
+from gjax.methods.core.adaptation import SOURCE, Adaptation, C, F
 
 
 @dataclasses.dataclass(frozen=True)
 class SourceOnly(Adaptation):
     """F, C = argmin CE(C(F(s)), y) over labelled images of one domain."""
 
-    LABELLED: ClassVar[str] = 'source'
+    LABELLED: ClassVar[str] = SOURCE
 
     def classification_step(self, state, batch):
         """One update of F and C on labelled images."""
 
-        def loss(params):
-            embeddings, stats = self.embed(params[F], state.batch_stats[F], batch['image'])
-            logits = self.classify(params[C], embeddings)
+        def loss(run):
+            logits = run(C, run(F, batch['image'], self.LABELLED), self.LABELLED)
             metrics = {'train_accuracy': jnp.mean(correct(logits, batch['label']))}
-            return jnp.mean(cross_entropy(logits, batch['label'])), ({F: stats}, metrics)
+            return jnp.mean(cross_entropy(logits, batch['label'])), metrics
 
         return self.minimize(state, (F, C), loss)
 

@@ -4,6 +4,7 @@ import dataclasses
 from typing import ClassVar
 
 from gjax.methods.baselines.source_only import SourceOnly
+from gjax.methods.core.adaptation import TARGET
 from gjax.methods.core.contract import Role
 
 
@@ -11,7 +12,7 @@ from gjax.methods.core.contract import Role
 class TargetOnly(SourceOnly):
     """F, C = argmin CE(C(F(t)), y)."""
 
-    LABELLED: ClassVar[str] = 'target'
+    LABELLED: ClassVar[str] = TARGET
 
     @classmethod
     def roles(cls, sets):

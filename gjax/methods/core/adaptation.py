@@ -1,7 +1,8 @@
 """The common ground of unsupervised domain adaptation: labelled source images, target images without labels, of the source's
 classes.
 
-An embedding network F and a classifier C; evaluation is argmax C(F(x)) on either domain.
+An embedding network F and a classifier C; evaluation is argmax C(F(x)) on either domain. In a step the batch of each domain
+passes alone through a network, so that batch normalisation never mixes two domains.
 """
 
 import dataclasses
@@ -11,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from gjax import nets
+from gjax.checks import one_of
 from gjax.evaluators import Examples, Memory
 from gjax.evaluators.domains import AdaptationEvaluation, Embeddings, Selection, accuracy_by_class
 from gjax.losses import correct, cross_entropy
@@ -19,6 +21,28 @@ from gjax.methods.core.players import Players
 from gjax.methods.core.state import State, new_state, update_player
 
 F, C = 'embedding', 'classifier'
+SOURCE, TARGET = 'source', 'target'
+STATISTICS = ('shared', 'own')
+
+
+class Passes:
+    """The passes of a step in training mode: each goes on from the batch statistics that the one before it left.
+
+    batch_stats: those after the passes so far, by player.
+    """
+
+    def __init__(self, method, params, batch_stats, rng):
+        self.method, self.params, self.batch_stats, self.rng, self.count = method, params, dict(batch_stats), rng, 0
+
+    def __call__(self, player: str, inputs, domain: str = SOURCE):
+        """A player's outputs of a batch of one domain."""
+        method, own = self.method, self.batch_stats[player]
+        before = own[domain] if method.statistics == 'own' else own
+        rng = jax.random.fold_in(self.rng, self.count)
+        outputs, after = method.apply(player, self.params[player], before, inputs, train=True, rng=rng)
+        self.batch_stats[player] = {**own, domain: after} if method.statistics == 'own' else after
+        self.count += 1
+        return outputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +59,9 @@ class Adaptation(Players):
     evaluation: AdaptationEvaluation
     # Decay of an exponential moving average of F and C (all that classify), which evaluation then uses; 0 for none.
     ema: float = 0.0
+    # Which running statistics of batch normalisation evaluation uses: 'shared' are one average through which the batches of
+    # both domains pass in turn, as in most released code; with 'own' the source has its own, all other sets the target's.
+    statistics: str = 'shared'
 
     @classmethod
     def roles(cls, sets):
@@ -43,6 +70,7 @@ class Adaptation(Players):
 
     def __post_init__(self):
         self.check_ema()
+        one_of('method.statistics', self.statistics, STATISTICS)
 
     def fits(self):
         if self.info.num_classes < 2:
@@ -77,6 +105,8 @@ class Adaptation(Players):
 
         params, stats = self.init_players(init_rng, inputs)
         opt_state = {player: self.optimizer_of(player).init(params[player]) for player in params}
+        if self.statistics == 'own':
+            stats = {player: self.copied(own) for player, own in stats.items()}
         memory = self.init_memory(params, stats)
         if self.ema:
             memory['ema'] = jax.tree.map(jnp.copy, {player: params[player] for player in self.classifying})
@@ -85,10 +115,11 @@ class Adaptation(Players):
     def with_weights(self, state: State, arrays) -> State:
         """A new state with F's weights from a file's arrays; ValueError if they are not F's."""
         variables = self.net.pretrained(arrays)
+        stats = variables.get('batch_stats', {})
         memory = state.memory | ({'ema': {**state.memory['ema'], F: variables['params']}} if self.ema else {})
         return state.replace(
             params={**state.params, F: variables['params']},
-            batch_stats={**state.batch_stats, F: variables.get('batch_stats', {})},
+            batch_stats={**state.batch_stats, F: self.copied(stats) if self.statistics == 'own' else stats},
             memory=memory,
         )
 
@@ -96,36 +127,45 @@ class Adaptation(Players):
         """The share of the training that is done, in [0, 1)."""
         return state.step.astype(jnp.float32) / self.info.num_steps
 
-    def embed(self, params, stats, images):
-        """F(images) in training mode, [B, D], and F's batch statistics after this pass."""
-        return self.apply(F, params, stats, images, train=True)
+    def copied(self, stats) -> dict:
+        """The same batch statistics for either domain."""
+        return {domain: jax.tree.map(jnp.copy, stats) for domain in (SOURCE, TARGET)}
 
-    def classify(self, params, embeddings, player: str = C):
-        """C(embeddings), logits [B, K]."""
-        return self.apply(player, params, {}, embeddings, train=False)[0]
+    def passes(self, state: State, params=None, *, turn: int = 0) -> Passes:
+        """Passes through the players as they are in a state.
 
-    def minimize(self, state: State, players, loss):
+        Args:
+          params: {player: parameters} that stand for the state's, under their masks.
+          turn: another number for every call within a step whose dropout shall be another.
+        """
+        own = {player: self.masked(state, player) for player in state.params} | (params or {})
+        return Passes(self, own, state.batch_stats, jax.random.fold_in(state.step_rng(), turn))
+
+    def minimize(self, state: State, players, loss, *, turn: int = 0):
         """One optimiser step of these players together.
 
         Args:
-          loss: ({player: params}) -> (scalar, (batch statistics by player, metrics)).
+          loss: (passes: `Passes`) -> (scalar, metrics).
+          turn: as of `passes`.
 
         Returns:
-          The new state (same `step`), and the metrics with 'loss/PLAYER' (that scalar, unless the metrics have another),
-          'grad_norm/PLAYER' and 'update_norm/PLAYER'.
+          The new state (same `step`, batch statistics after the passes), and the metrics with 'loss/PLAYER' (that scalar,
+          unless the metrics have another), 'grad_norm/PLAYER' and 'update_norm/PLAYER'.
         """
 
         def total(own):
-            return loss({player: self.masked(state, player, params) for player, params in own.items()})
+            own = {player: self.masked(state, player, params) for player, params in own.items()}
+            run = self.passes(state, own, turn=turn)
+            value, metrics = loss(run)
+            return value, (run.batch_stats, metrics)
 
         own = {player: state.params[player] for player in players}
         (value, (stats, metrics)), gradients = jax.value_and_grad(total, has_aux=True)(own)
         metrics = {f'loss/{player}': value for player in players} | metrics
         for player in players:
-            optimizer = self.optimizer_of(player)
-            state, norms = update_player(state, player, gradients[player], optimizer, stats.get(player))
+            state, norms = update_player(state, player, gradients[player], self.optimizer_of(player))
             metrics |= norms
-        return state, metrics
+        return state.replace(batch_stats=stats), metrics
 
     def after_step(self, state: State) -> State:
         """The state at the next step, its moving average taken."""
@@ -138,13 +178,30 @@ class Adaptation(Players):
         """The parameters that evaluation uses."""
         return self.masked(state, player, state.memory['ema'][player] if self.ema and player in self.classifying else None)
 
-    def features(self, state: State, images):
-        """F(images), [B, D], as evaluation sees them."""
-        return self.apply(F, self.evaluated(state, F), state.batch_stats[F], images, train=False)[0]
+    def running(self, state: State, player: str, domain: str):
+        """The running statistics with which evaluation of a domain applies a player."""
+        own = state.batch_stats[player]
+        return own[domain] if self.statistics == 'own' else own
 
-    def logits(self, state: State, images):
+    def see(self, state: State, player: str, inputs, domain: str):
+        """A player's outputs as evaluation sees them."""
+        return self.apply(player, self.evaluated(state, player), self.running(state, player, domain), inputs, train=False)[0]
+
+    def features(self, state: State, images, domain: str = TARGET):
+        """F(images), [B, D], as evaluation sees them."""
+        return self.see(state, F, images, domain)
+
+    def logits(self, state: State, images, domain: str = TARGET):
         """C(F(images)), [B, K], as evaluation sees them."""
-        return self.classify(self.evaluated(state, C), self.features(state, images))
+        return self.see(state, C, self.features(state, images, domain), domain)
+
+    def features_of(self, state: State, batch):
+        """`features` of a batch of any set."""
+        return self.features(state, batch['image'], domain_of(batch))
+
+    def logits_of(self, state: State, batch):
+        """`logits` of a batch of any set."""
+        return self.logits(state, batch['image'], domain_of(batch))
 
     def evaluators(self):
         selections = {
@@ -152,16 +209,16 @@ class Adaptation(Players):
             'oracle': ('target_accuracy',),
         }
         return (
-            accuracy_by_class(self.logits, self.info.num_classes, self.info.domains),
+            accuracy_by_class(self.logits_of, self.info.num_classes, self.info.domains),
             Memory(self.summarize),
-            Embeddings(self.features, self.logits, self.evaluation),
+            Embeddings(self.features_of, self.logits_of, self.evaluation),
             Examples(self.describe_example, across=self.summarize_examples),
             Selection('target_accuracy', selections),
         )
 
     def describe_example(self, state: State, batch, *, rng):
         """Whether a training image is classified rightly, where there are labels, and the prediction's probability, [B]."""
-        logits = self.logits(state, batch['image'])
+        logits = self.logits_of(state, batch)
         right = {'correct': correct(logits, batch['label'])} if 'label' in batch else {}
         return {**right, 'confidence': jax.nn.softmax(logits).max(axis=-1)}
 
@@ -178,25 +235,29 @@ class Adaptation(Players):
         return {} if found is None else {'target_train_accuracy': float(found.mean())}
 
 
+def domain_of(batch) -> str:
+    """Which domain's statistics evaluation of a batch uses: sources carry their number, other sets have none."""
+    return SOURCE if 'domain' in batch else TARGET
+
+
 @dataclasses.dataclass(frozen=True)
 class Aligned(Adaptation):
     """F, C = argmin CE(C(F(s)), y) + alignment of F(s) and F(t); subclasses say which."""
 
-    def alignment(self, state: State, params, source, target):
+    def alignment(self, state: State, run: Passes, source, target):
         """A scalar from two batches of embeddings [B, D], and metrics."""
         raise NotImplementedError
 
     def step(self, state, batch):
         source, target = batch['source'], batch['target']
 
-        def loss(params):
-            source_embeddings, stats = self.embed(params[F], state.batch_stats[F], source['image'])
-            target_embeddings, stats = self.embed(params[F], stats, target['image'])
-            logits = self.classify(params[C], source_embeddings)
+        def loss(run):
+            source_embeddings, target_embeddings = run(F, source['image']), run(F, target['image'], TARGET)
+            logits = run(C, source_embeddings)
             classification = jnp.mean(cross_entropy(logits, source['label']))
-            distance, metrics = self.alignment(state, params, source_embeddings, target_embeddings)
+            distance, metrics = self.alignment(state, run, source_embeddings, target_embeddings)
             metrics = {'source_train_accuracy': jnp.mean(correct(logits, source['label'])), **metrics}
-            return classification + distance, ({F: stats}, metrics)
+            return classification + distance, metrics
 
         state, metrics = self.minimize(state, tuple(self.modules()), loss)
         return self.after_step(state), metrics

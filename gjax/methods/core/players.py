@@ -35,13 +35,14 @@ class Players(Method):
             stats[player] = variables.get('batch_stats', {})
         return params, stats
 
-    def apply(self, player: str, params, batch_stats, inputs, *, train: bool):
-        """A player's outputs and its batch statistics after this pass (unchanged unless `train`)."""
+    def apply(self, player: str, params, batch_stats, inputs, *, train: bool, rng=None):
+        """A player's outputs and its batch statistics after this pass (unchanged unless `train`); rng: of its dropout."""
         variables = {'params': params, 'batch_stats': batch_stats}
         module = self.modules()[player]
         if not train:
             return module.apply(variables, inputs, train=False), batch_stats
-        outputs, new = module.apply(variables, inputs, train=True, mutable=['batch_stats'])
+        rngs = {} if rng is None else {'dropout': rng}
+        outputs, new = module.apply(variables, inputs, train=True, mutable=['batch_stats'], rngs=rngs)
         return outputs, new.get('batch_stats', {})
 
     def masked(self, state: State, player: str, params=None):

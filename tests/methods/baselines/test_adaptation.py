@@ -1,5 +1,7 @@
 """Domain adaptation on two Gaussians whose answer is known, and what each method's step must and must not touch."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,7 @@ from gjax import losses
 from gjax.evaluators import Means
 from gjax.evaluators.domains import Selection, selected
 from gjax.methods.core.adaptation import C, F
-from tests.adaptation import accuracy, assert_close, descended, toy_domains, toy_method, trained
+from tests.adaptation import NormalisedLayers, ToyNet, accuracy, assert_close, descended, toy_domains, toy_method, trained
 from tests.states import assert_equal
 
 # What each takes on the toy; the others' defaults do.
@@ -292,3 +294,42 @@ def test_selections():
     found = selected(held_out, selection.metric, selection.by)
     assert found == {'target_accuracy_selected_by_source': 0.3, 'target_accuracy_oracle': 0.7}
     assert selected([], selection.metric, selection.by) == {}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Normalised(ToyNet):
+    """Whose embedding ends with batch normalisation."""
+
+    def embedding(self):
+        return NormalisedLayers()
+
+
+def test_every_domain_has_its_own_statistics():
+    """Each is evaluated with those of its own batches; 'shared' ones lie between."""
+    domains = toy_domains(4, 64, shift=(0.4, 0.0))
+    found = {}
+    for statistics in ('shared', 'own'):
+        method = toy_method('dann', net=_Normalised(), statistics=statistics)
+        state, _ = trained(method, domains, 100)
+        means = {d: np.asarray(method.running(state, F, d)['BatchNorm_0']['mean']) for d in ('source', 'target')}
+        found[statistics] = means
+        for d in domains:
+            norm = jax.tree.map(np.asarray, state.params[F]['BatchNorm_0'])
+            features = (np.asarray(method.features(state, domains[d]['image'], d)) - norm['bias']) / norm['scale']
+            assert bool((np.abs(np.mean(features, axis=0)) < 0.2).all()) == (statistics == 'own')
+    assert np.abs(found['own']['source'] - found['own']['target']).max() > 0.3
+    np.testing.assert_array_equal(found['shared']['source'], found['shared']['target'])
+
+
+def test_adabn_is_source_only_but_for_the_targets_statistics():
+    domains = toy_domains(4, 64, shift=(0.4, 0.3))
+    methods = {name: toy_method(name, net=_Normalised()) for name in ('source_only', 'adabn')}
+    states = {name: trained(method, domains, 100)[0] for name, method in methods.items()}
+    assert_equal(states['adabn'].params, states['source_only'].params)
+    assert_equal(states['adabn'].batch_stats[F]['source'], states['source_only'].batch_stats[F])
+    right = {name: accuracy(method, states[name], domains['target']) for name, method in methods.items()}
+    assert right['adabn'] > right['source_only'] + 0.1
+    with pytest.raises(ValueError, match="allowed for adabn: 'own', which is the method"):
+        toy_method('adabn', net=_Normalised(), statistics='shared')
+    with pytest.raises(ValueError, match='the network of adabn has no batch normalisation'):
+        toy_method('adabn').fits()
