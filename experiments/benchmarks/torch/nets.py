@@ -119,7 +119,7 @@ class GTAGenerator(nn.Module):
             setattr(self, f'ConvTranspose_{i}', layer)
             setattr(self, f'BatchNorm_{i}', nn.BatchNorm2d(out))
             inputs = out
-        setattr(self, f'ConvTranspose_{stages}', nn.ConvTranspose2d(inputs, channels, 4, 2, 1))
+        setattr(self, f'ConvTranspose_{stages}', nn.ConvTranspose2d(inputs, channels, 4, 2, 1, bias=False))
 
     def forward(self, conditions):
         x = conditions[:, :, None, None]
