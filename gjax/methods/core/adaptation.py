@@ -16,7 +16,7 @@ from gjax.evaluators.domains import AdaptationEvaluation, Embeddings, Selection,
 from gjax.losses import correct, cross_entropy
 from gjax.methods.core.contract import DataInfo, Role
 from gjax.methods.core.players import Players
-from gjax.methods.core.state import State, new_state, update_player
+from gjax.methods.core.state import State, new_state
 
 F, C = 'embedding', 'classifier'
 
@@ -51,10 +51,6 @@ class Adaptation(Players):
 
     def modules(self):
         return {F: self.net.embedding(), C: self.net.classifier()}
-
-    def optimizer_of(self, player: str):
-        """The optimiser of a player: the config's."""
-        return self.optimizer
 
     def init_memory(self, params, batch_stats) -> dict:
         """What the method remembers beside an average; nothing by default."""
@@ -103,29 +99,6 @@ class Adaptation(Players):
     def classify(self, params, embeddings, player: str = C):
         """C(embeddings), logits [B, K]."""
         return self.apply(player, params, {}, embeddings, train=False)[0]
-
-    def minimize(self, state: State, players, loss):
-        """One optimiser step of these players together.
-
-        Args:
-          loss: ({player: params}) -> (scalar, (batch statistics by player, metrics)).
-
-        Returns:
-          The new state (same `step`), and the metrics with 'loss/PLAYER' (that scalar, unless the metrics have another),
-          'grad_norm/PLAYER' and 'update_norm/PLAYER'.
-        """
-
-        def total(own):
-            return loss({player: self.masked(state, player, params) for player, params in own.items()})
-
-        own = {player: state.params[player] for player in players}
-        (value, (stats, metrics)), gradients = jax.value_and_grad(total, has_aux=True)(own)
-        metrics = {f'loss/{player}': value for player in players} | metrics
-        for player in players:
-            optimizer = self.optimizer_of(player)
-            state, norms = update_player(state, player, gradients[player], optimizer, stats.get(player))
-            metrics |= norms
-        return state, metrics
 
     def after_step(self, state: State) -> State:
         """The state at the next step, its moving average taken."""
