@@ -83,6 +83,7 @@ def test_one_domain_has_no_overlap():
         np.testing.assert_array_equal(gradient, 0)
 
 
+@pytest.mark.slow
 def test_gradient_descent_of_the_overlap_alone_parts_two_masks():
     logits = {'fc': jax.random.uniform(jax.random.key(0), (2, 6))}
 
@@ -131,6 +132,7 @@ def test_straight_through_gradient_of_a_layer():
     np.testing.assert_array_equal(gradient[1], 0)
 
 
+@pytest.mark.slow
 def test_straight_through_is_unbiased_of_a_linear_loss_and_biased_of_a_square():
     """L = (c m)^2 has dE[L]/dt = c^2 q (1 - q), but the mean gradient is 2 c^2 q q (1 - q): right at q = 1/2 alone."""
     draws, c = 20000, 1.5
@@ -170,6 +172,7 @@ def test_hard_gates_are_strict_and_all_on_at_the_start():
     assert float(masks.expected_gates({'fc': start})['fc'].mean()) == pytest.approx(np.log((1 + np.e) / 2), abs=0.005)
 
 
+@pytest.mark.slow
 def test_gates_of_sure_logits_are_ones_in_every_mode():
     sure = {'fc': jnp.full((2, 3), 200.0)}
     for gates in (masks.sample_gates(sure, rng=jax.random.key(0)), masks.expected_gates(sure), masks.hard_gates(sure)):
