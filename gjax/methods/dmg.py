@@ -132,10 +132,10 @@ class DMG(PartsOfSources):
     # Evaluation.
 
     def protocols(self):
-        evaluation = self.evaluation
-        own, combine = f"own domain's mask, {evaluation.in_domain}", f'mean over sources of {evaluation.combine}'
-        unseen = "mean of the sources' masks" if evaluation.unseen == 'average' else f'{evaluation.unseen} masks, {combine}'
-        return own, unseen
+        own, unseen = (f'{inference} masks' for inference in (self.evaluation.in_domain, self.evaluation.unseen))
+        if self.evaluation.unseen != 'average':
+            unseen += f', mean of {self.evaluation.combine}'
+        return f'sources: {own}', unseen
 
     def gates(self, logits, inference: str, *, rng) -> dict:
         """Gates {layer: [B, *units]} from the mask logits of examples."""

@@ -127,8 +127,8 @@ class PartsOfSources(Generalization):
         raise NotImplementedError
 
     def protocols(self) -> tuple[str, str]:
-        """How images of sources and of unseen domains are judged, in words."""
-        return f"own domain's {self.PART}", f'mean over sources of {self.evaluation.combine}'
+        """How images of sources and of unseen domains are judged, in words for results.json."""
+        return f'sources: {self.PART}s', f'mean over {self.PART}s of {self.evaluation.combine}'
 
     def unseen_logits(self, state, images, *, rng):
         every = self.every_logits(state, images, rng=rng)
@@ -138,7 +138,7 @@ class PartsOfSources(Generalization):
         sources, (own, unseen) = self.info.domains, self.protocols()
         several = (accuracy_by_part(self.every_logits, sources, self.PART, own),) if len(sources) > 1 else ()
         return (
-            in_domain_accuracy(self.own_logits, sources, f'sources: {own}'),
+            in_domain_accuracy(self.own_logits, sources, own),
             *several,
             UnseenAccuracy(self.unseen_logits, self.info.unseen, sources, unseen),
             *self.selections(),
