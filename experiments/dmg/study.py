@@ -28,6 +28,8 @@ OPTIONS = {
     'softscale': {'evaluation.in_domain': 'softscale'},
     'average_mask': {'evaluation.unseen': 'average'},
 }
+# The same network with dropout where the masks stand, at their first rate: what masks are worth beside it.
+DROPOUT = {'method.fixed_masks': 'start', 'method.mask_start': (2.5, 2.5)}
 MEASURES = ('in_domain_accuracy', 'out_of_domain_accuracy', 'wrong_mask_accuracy', 'mask_iou', 'domain_specific_units')
 MEASURES += ('mask_on', 'mask_movement', 'empty_masks', 'out_of_domain_accuracy_selected_by_source')
 
@@ -93,6 +95,7 @@ def note(config):
 
 def _variants(file, domains):
     found = [Variant(f'{method}/{unseen}', f'{file}:{method},{unseen}') for method in METHODS for unseen in domains]
+    found += [Variant(f'dropout/{unseen}', f'{file}:dmg,{unseen}', DROPOUT, extra=True) for unseen in domains]
     if FIRST[file] in domains:
         config = f'{file}:dmg,{FIRST[file]}'
         found += [Variant(f'{name}/{FIRST[file]}', config, own, extra=True) for name, own in OPTIONS.items()]
@@ -119,7 +122,7 @@ STUDY = Study(
         'small': _variants('small.py', (*PACS, *DIGITS)),
         'paper': _variants('paper.py', (*PACS, *DOMAINNET)),
     },
-    rows=(*METHODS, *OPTIONS),
+    rows=(*METHODS, 'dropout', *OPTIONS),
     claims=[
         _claim(
             'above_aggregate_in_domain',

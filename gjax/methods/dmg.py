@@ -30,7 +30,7 @@ from gjax.methods.core.state import State, new_state
 from gjax.nets.gates import MODES, gate_shapes
 
 MASKS = 'masks'  # the player whose parameters are the mask logits {layer: [p, *units]}
-FIXED = ('', 'random', 'ones')
+FIXED = ('', 'start', 'random', 'ones')
 MASK_SCHEDULES = ('constant', 'network')
 SURE = 200.0  # a logit whose sigmoid is exactly 1, and exactly 0 of its negative
 
@@ -57,8 +57,9 @@ class DMG(PartsOfSources):
     # released code on DomainNet).
     mask_schedule: str = 'constant'
     mask_weight_decay: float = 0.0  # pulls q toward 1/2; 1e-5 in the released code on PACS
-    # '' learns the masks. Controls never do: of 'random' masks each unit of each domain is on with probability
-    # `fixed_share`; 'ones' is the aggregate network.
+    # '' learns the masks. Controls never do. Masks of 'start' stay as they begin: with a constant `mask_start` that is
+    # dropout, the same for all domains. Of 'random' masks each unit of each domain is on with probability `fixed_share`.
+    # 'ones' is the aggregate network.
     fixed_masks: str = ''
     fixed_share: float = 0.5
 
@@ -202,7 +203,7 @@ class DMG(PartsOfSources):
 
     def files(self, state: State):
         """The mask logits, and those before the first step: {layer: [p, *units]}."""
-        return {'masks': dict(state.params[MASKS]), 'first_masks': dict(state.memory['first_masks'])}
+        return {'masks.npz': dict(state.params[MASKS]), 'first_masks.npz': dict(state.memory['first_masks'])}
 
 
 METHOD = DMG

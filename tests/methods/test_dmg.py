@@ -220,6 +220,11 @@ def test_equal_masks_judge_as_one(first):
         np.testing.assert_allclose(found, every[1], rtol=1e-5, atol=1e-6)
 
 
+def test_masks_of_start_are_those_of_a_run_that_learns_them(first):
+    for layer, own in _init(build(fixed_masks='start')).params[MASKS].items():
+        np.testing.assert_array_equal(own, first.params[MASKS][layer])
+
+
 def test_random_masks_stay_as_they_are():
     """On for a share of the units; steps teach the network alone, also under weight decay and the overlap."""
     method = build(fixed_masks='random', fixed_share=0.7, mask_weight_decay=0.1)
@@ -273,8 +278,8 @@ def test_summary_by_hand(first):
 
 def test_files_hold_the_masks(first):
     files = build().files(first)
-    np.testing.assert_array_equal(files['masks']['fc'], first.params[MASKS]['fc'])
-    np.testing.assert_array_equal(files['first_masks']['fc'], first.params[MASKS]['fc'])
+    np.testing.assert_array_equal(files['masks.npz']['fc'], first.params[MASKS]['fc'])
+    np.testing.assert_array_equal(files['first_masks.npz']['fc'], first.params[MASKS]['fc'])
 
 
 @pytest.mark.parametrize(
@@ -285,7 +290,7 @@ def test_files_hold_the_masks(first):
         ({'mode': 'pixel'}, "method.mode is 'pixel'; allowed: channel, element"),
         ({'mask_schedule': 'x'}, "method.mask_schedule is 'x'; allowed: constant, network"),
         ({'mask_start': (1.0, 0.0)}, r'method.mask_start is \(1.0, 0.0\); allowed: \(low, high\)'),
-        ({'fixed_masks': 'x'}, "method.fixed_masks is 'x'; allowed: , random, ones"),
+        ({'fixed_masks': 'x'}, "method.fixed_masks is 'x'; allowed: , start, random, ones"),
         ({'fixed_share': 0.0}, 'method.fixed_share is 0.0; allowed: 0 < share <= 1'),
         ({'evaluation': {'in_domain': 'average'}}, "evaluation.in_domain is 'average'; allowed: greedy"),
         ({'evaluation': {'unseen': 'x'}}, "evaluation.unseen is 'x'; allowed: greedy, softscale, sample, average"),
