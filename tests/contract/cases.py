@@ -164,6 +164,9 @@ BATTERY = {
     # differ by 1e-4 between numbers of devices, on which other seeds agree to 4e-6; seed 1 takes longer to learn.
     'generate_to_adapt': _domains(slow=False, seed=2, name='generate_to_adapt'),
     'dmg': _sources(name='dmg', mask_learning_rate=0.5),
+    'dmg_elements': _sources(
+        slow=True, name='dmg', mode='element', overlap='sum', mask_schedule='network', sparsity_weight=1e-4
+    ),
     'aggregate': _sources(slow=True, name='aggregate'),
     'multi_head': _sources(slow=True, name='multi_head'),
     'flow_robustness': Case(
