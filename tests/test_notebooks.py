@@ -10,6 +10,13 @@ from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / 'colab').glob('*.ipynb'))
 SMALL = {
+    'dmg': {
+        'train.total_steps': '20',
+        'train.eval_every_steps': '10',
+        'train.checkpoint_every_steps': '20',
+        'train.batch_size': '16',
+        'net.widths': '(4, 4, 8, 8)',
+    },
     'flow_robustness': {
         'data.examples': '256',
         'data.image_size': '8',

@@ -8,7 +8,7 @@ from gjax import nets
 from gjax.methods.core.contract import DataInfo, Field, Method, Role, Sets, Stage, State
 from gjax.methods.core.optimisers import OPTIMIZER_DEFAULTS, build_optimizer, checked_spec
 
-PAPERS = ('iaat', 'lottery_tickets', 'flow_robustness', 'generate_to_adapt')
+PAPERS = ('iaat', 'lottery_tickets', 'flow_robustness', 'generate_to_adapt', 'dmg')
 BASELINES = (
     'supervised',
     'adversarial_training',
@@ -25,6 +25,8 @@ BASELINES = (
     'dan',
     'coral',
     'mcd',
+    'aggregate',
+    'multi_head',
 )
 METHODS = (*PAPERS, *BASELINES)
 _GIVEN = ('net', 'optimizer', 'info', 'evaluation')

@@ -8,14 +8,16 @@ import difflib
 
 import jax.numpy as jnp
 
+from gjax.nets.alexnet import AlexNet
 from gjax.nets.autoencoder import MLP
 from gjax.nets.dcgan import DCGAN
 from gjax.nets.digits import DANNDigits, M3SDADigits
 from gjax.nets.glow import Glow
 from gjax.nets.gta import GTADigits, GTAResNet50
 from gjax.nets.linear_flow import LinearFlow
+from gjax.nets.masked_cnn import MaskedCNN
 from gjax.nets.realnvp import RealNVP
-from gjax.nets.resnet import PreActResNet, ResNet50
+from gjax.nets.resnet import PreActResNet, ResNet18, ResNet50
 from gjax.nets.small_cnn import SmallCNN
 from gjax.nets.sngan import ResNetGAN
 from gjax.nets.wide_resnet import IAATWideResNet, WideResNet
@@ -23,15 +25,18 @@ from gjax.nets.wide_resnet import IAATWideResNet, WideResNet
 CLASSIFIERS = {
     'small_cnn': SmallCNN,
     'preact_resnet18': PreActResNet,
+    'resnet18': ResNet18,
     'resnet50': ResNet50,
     'wide_resnet': WideResNet,
     'iaat_wide_resnet': IAATWideResNet,
 }
+# Whose layers take gates (`gjax.nets.gates`).
+GATED = {'masked_cnn': MaskedCNN, 'resnet18': ResNet18, 'resnet50': ResNet50, 'alexnet': AlexNet}
 FAMILIES = {'mlp': MLP, 'dcgan': DCGAN, 'resnet_gan': ResNetGAN}
 GTA_NETS = {'gta_digits': GTADigits, 'gta_resnet50': GTAResNet50}
 DOMAIN_NETS = GTA_NETS | {'dann_digits': DANNDigits, 'm3sda_digits': M3SDADigits}
 FLOWS = {'realnvp': RealNVP, 'glow': Glow, 'linear_flow': LinearFlow}
-NETS = CLASSIFIERS | FAMILIES | DOMAIN_NETS | FLOWS
+NETS = CLASSIFIERS | GATED | FAMILIES | DOMAIN_NETS | FLOWS
 _GIVEN = ('parent', 'name', 'num_classes', 'image_shape')  # not options: the data and flax know them
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
@@ -82,7 +87,7 @@ def build(name: str, *, num_classes: int = 0, image_shape=(), dtype: str = 'floa
     """
     check(name, dtype=dtype, **options)
     given = {'num_classes': num_classes} if name not in FAMILIES | FLOWS else {}
-    if name not in CLASSIFIERS:
+    if name not in CLASSIFIERS | GATED:
         if len(image_shape) != 3 and not (name in FLOWS and len(image_shape) == 1):
             vectors = ', or (D,) for vectors' if name in FLOWS else ''
             raise ValueError(f'image_shape is {tuple(image_shape)}; allowed for {name}: (height, width, channels){vectors}')

@@ -1,4 +1,6 @@
-"""Pre-activation ResNet-18 for 32-pixel images (He et al. 2016, arXiv:1603.05027), as in adversarial-training practice."""
+"""ResNets: pre-activation ResNet-18 for 32-pixel images (He et al. 2016, arXiv:1603.05027), as in adversarial-training
+practice; ResNet-18 and ResNet-50 for 224-pixel images (He et al. 2015, arXiv:1512.03385), in torchvision's form.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from gjax.nets.channel_groups import ChannelGroup, group
+from gjax.nets.gates import Gate, check_gates
 from gjax.nets.layers import BatchNorm, Conv, global_average_pool, standardize
-from gjax.nets.torch_weights import as_kernel, filled
+from gjax.nets.torch_weights import as_kernel, filled, with_head
 
 
 class PreActBlock(nn.Module):
@@ -117,58 +120,115 @@ class BottleneckBlock(nn.Module):
         return nn.relu(out + features)
 
 
+class BasicBlock(nn.Module):
+    """conv3(stride)-conv3 with BN and a projected shortcut (He et al. 2015, arXiv:1512.03385, Fig. 5 left).
+
+    inner: channels after the first convolution; 0 for `width`.
+    """
+
+    width: int
+    stride: int = 1
+    dtype: Any = jnp.float32
+    inner: int = 0
+
+    @nn.compact
+    def __call__(self, features, *, train: bool):
+        out = Conv(self.inner or self.width, strides=self.stride, padding=1, use_bias=False, dtype=self.dtype)(features)
+        out = nn.relu(BatchNorm(dtype=self.dtype)(out, train=train))
+        out = Conv(self.width, padding=1, use_bias=False, dtype=self.dtype)(out)
+        out = BatchNorm(dtype=self.dtype)(out, train=train)
+        if features.shape != out.shape:
+            features = Conv(self.width, (1, 1), self.stride, 0, use_bias=False, dtype=self.dtype)(features)
+            features = BatchNorm(dtype=self.dtype)(features, train=train)
+        return nn.relu(out + features)
+
+
 class ResNet50(nn.Module):
     """ResNet with bottlenecks for 224-pixel images; [B, H, W, 3] in [0, 1] to float32 logits [B, K], or with num_classes 0
     to the features [B, F] before them.
 
+    Gates stand before the last two groups of blocks and before the last layer: before 'layer3', 'layer4' and 'fc' of four
+    groups (Chattopadhyay et al. 2020, arXiv:2008.12839).
+
     inner: channels after the first and the second convolution of every block, in this order; () for the block's width.
     """
+
+    BLOCK = BottleneckBlock
+    HEAD = 'Dense_0'  # the last layer
 
     num_classes: int
     blocks: Sequence[int] = (3, 4, 6, 3)
     width: int = 64
     inner: Sequence[int] = ()
     dtype: Any = jnp.float32
+    weights: str = ''  # a file of torchvision's weights; the last layer keeps its own
+
+    @property
+    def _convolutions(self) -> int:
+        """Of a block, without its shortcut."""
+        return 2 if self.BLOCK is BasicBlock else 3
+
+    def gated_layers(self) -> tuple[str, ...]:
+        """The layers whose inputs take gates, in the order of the forward pass."""
+        count = len(self.blocks)
+        groups = tuple(f'layer{i + 1}' for i in range(max(count - 2, 1), count))
+        return (*groups, 'fc') if self.num_classes else groups
 
     def channels(self):
         """The channels that can be cut out (`gjax.masks.slice_channels`): those inside the blocks."""
-        groups = []
-        for i in range(2 * sum(self.blocks)):
-            block, k = (f'BottleneckBlock_{i // 2}',), i % 2
+        groups, inside = [], self._convolutions - 1
+        for i in range(inside * sum(self.blocks)):
+            block, k = (f'{self.BLOCK.__name__}_{i // inside}',), i % inside
             groups.append(group(f'inner[{i}]', (*block, f'BatchNorm_{k}'), (*block, f'Conv_{k}'), (*block, f'Conv_{k + 1}')))
         return tuple(groups)
 
     def channel_sizes(self):
-        full = tuple(width for width, _ in block_shapes(self.blocks, self.width) for _ in range(2))
+        inside = self._convolutions - 1
+        full = tuple(width for width, _ in block_shapes(self.blocks, self.width) for _ in range(inside))
         return {'inner': tuple(self.inner or full)}
 
     @nn.compact
-    def __call__(self, images, *, train: bool):
+    def __call__(self, images, *, train: bool, gates=None):
+        layers = self.gated_layers()
+        check_gates(gates, layers)
         features = standardize(images, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
         features = Conv(self.width, (7, 7), 2, 3, use_bias=False, dtype=self.dtype)(features)
         features = nn.relu(BatchNorm(dtype=self.dtype)(features, train=train))
         features = nn.max_pool(features, (3, 3), (2, 2), ((1, 1), (1, 1)))
-        check_inner(self.inner, 2 * sum(self.blocks))
+        inside = self._convolutions - 1
+        check_inner(self.inner, inside * sum(self.blocks))
+        begins = {sum(self.blocks[:i]): f'layer{i + 1}' for i in range(len(self.blocks))}
         for i, (width, stride) in enumerate(block_shapes(self.blocks, self.width)):
-            inner = tuple(self.inner[2 * i : 2 * i + 2])
-            features = BottleneckBlock(width, stride, self.dtype, inner)(features, train=train)
+            if (layer := begins.get(i)) in layers:
+                features = Gate(name=layer)(features, gates)
+            inner = tuple(self.inner[inside * i : inside * (i + 1)])
+            if inside == 1:
+                inner = inner[0] if inner else 0
+            features = self.BLOCK(width, stride, self.dtype, inner)(features, train=train)
         features = global_average_pool(features)
-        return nn.Dense(self.num_classes)(features) if self.num_classes else features
+        if not self.num_classes:
+            return features
+        return nn.Dense(self.num_classes)(Gate(name='fc')(features, gates))
 
-    def from_torch(self, arrays) -> dict:
+    def from_torch(self, arrays, head=None) -> dict:
         """Flax variables of this network from the arrays of a torchvision ResNet's state dict, by its names; with
         num_classes 0 without the last layer's.
+
+        Args:
+          arrays: {'conv1.weight': ..., 'layer1.0.bn1.running_mean': ...}; other names are those of other layers.
+          head: {'kernel', 'bias'} of the last layer, in place of the file's; None for the file's own.
 
         Raises:
           ValueError: an array is missing or has another shape; one line.
         """
-        layers, places = list(self.blocks), {'conv1': 'Conv_0', 'bn1': 'BatchNorm_0', 'fc': 'Dense_0'}
-        for stage, count in enumerate(layers):
-            for i in range(count):
-                torch, flax = f'layer{stage + 1}.{i}.', f'BottleneckBlock_{sum(layers[:stage]) + i}/'
-                for k in range(3):
+        layers, places = list(self.blocks), {'conv1': 'Conv_0', 'bn1': 'BatchNorm_0', 'fc': self.HEAD}
+        count = self._convolutions
+        for stage, blocks in enumerate(layers):
+            for i in range(blocks):
+                torch, flax = f'layer{stage + 1}.{i}.', f'{self.BLOCK.__name__}_{sum(layers[:stage]) + i}/'
+                for k in range(count):
                     places |= {f'{torch}conv{k + 1}': f'{flax}Conv_{k}', f'{torch}bn{k + 1}': f'{flax}BatchNorm_{k}'}
-                places |= {f'{torch}downsample.0': f'{flax}Conv_3', f'{torch}downsample.1': f'{flax}BatchNorm_3'}
+                places |= {f'{torch}downsample.0': f'{flax}Conv_{count}', f'{torch}downsample.1': f'{flax}BatchNorm_{count}'}
         norm = {'weight': 'params/{}/scale', 'bias': 'params/{}/bias'}
         norm |= {'running_mean': 'batch_stats/{}/mean', 'running_var': 'batch_stats/{}/var'}
         found = {}
@@ -185,4 +245,15 @@ class ResNet50(nn.Module):
                 found[f'params/{place}/{kind}'] = np.asarray(value)
         image = jnp.zeros((1, 32, 32, 3))
         shapes = jax.eval_shape(lambda: self.init(jax.random.key(0), image, train=False))
-        return filled(shapes, found, 'this ResNet')
+        return filled(shapes, with_head(found, f'params/{self.HEAD}', head), 'this ResNet')
+
+
+class ResNet18(ResNet50):
+    """ResNet with basic blocks for 224-pixel images, otherwise as `ResNet50`.
+
+    inner: channels after the first convolution of every block; () for the block's width.
+    """
+
+    BLOCK = BasicBlock
+
+    blocks: Sequence[int] = (2, 2, 2, 2)

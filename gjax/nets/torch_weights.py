@@ -11,6 +11,13 @@ def as_kernel(weight) -> np.ndarray:
     return weight.transpose(2, 3, 1, 0) if weight.ndim == 4 else weight.T
 
 
+def with_head(found: dict, layer: str, head) -> dict:
+    """`found`, as `filled` takes it, with {'kernel', 'bias'} of a network's last layer in place of the file's; as it is if
+    `head` is None.
+    """
+    return found if head is None else found | {f'{layer}/{name}': np.asarray(value) for name, value in head.items()}
+
+
 def filled(shapes, found: dict[str, np.ndarray], what: str):
     """The tree `shapes` with the arrays of `found`, whose names are paths such as 'params/fc/kernel', as float32.
 

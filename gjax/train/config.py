@@ -265,6 +265,8 @@ _LATER_KEYS = {
     'evaluation.targets': 9,
     'evaluation.target_steps': 30,
     'evaluation.warnings': True,
+    'net.weights': '',
+    'optimizer.power': 1.0,
 }
 
 

@@ -183,7 +183,7 @@ def test_usage_mistakes():
         assert 'Traceback' not in done.stderr
     fails(gjax('reproduce', 'iaat', '--seeds=a'), "--seeds is 'a'")
     fails(gjax('reproduce', 'iaat', '--seeds=1,1'), "--seeds is '1,1'; allowed: each seed once")
-    fails(gjax('reproduce', 'iat'), "no study 'iat'", 'known: flow_robustness, generate_to_adapt, iaat')
+    fails(gjax('reproduce', 'iat'), "no study 'iat'", 'known: dmg, flow_robustness, generate_to_adapt, iaat')
 
 
 def test_an_option_of_several_values_swallows_no_other(tmp_path):

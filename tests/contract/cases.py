@@ -27,6 +27,11 @@ def adapts(run, state, before, after):
     assert min(after['source_accuracy'], after['target_accuracy']) >= 0.9
 
 
+def generalizes(run, state, before, after):
+    """It classifies its sources and the unseen domain."""
+    assert min(after['in_domain_accuracy'], after['out_of_domain_accuracy']) >= 0.9
+
+
 def rebuilds(run, state, before, after):
     """Its loss on the test split falls."""
     assert after['loss'] < 0.9 * before['loss']
@@ -57,6 +62,7 @@ _DOMAINS |= {'net.generator_width': 4, 'net.discriminator_width': 4, 'net.domain
 _DOMAINS |= {'optimizer.learning_rate': 0.002}  # a game of four players: rounding grows fast
 _NORMALISED = {'net.name': 'dann_digits', 'net.widths': (6,), 'net.hidden': (8,), 'net.domain_widths': (8,)}
 _NORMALISED |= {'net.dropout': 0.25, 'optimizer.learning_rate': 0.002}
+_SOURCES = {'net.name': 'masked_cnn', 'net.widths': (6, 8), 'optimizer.learning_rate': 0.05}
 _PAIR = {'net.name': 'dcgan', 'net.latent': 3, 'net.widths': (4, 8), 'net.trunk_norm': 'batch'}
 _PAIR |= {'optimizer.learning_rate': 0.01}
 _FLOW = {'optimizer.learning_rate': 0.01, 'evaluation.eps': EPS, 'evaluation.steps': 3, 'evaluation.restarts': 2}
@@ -74,6 +80,7 @@ class Case:
     config: Mapping[str, Any]  # more keys of the config
     learns: Callable  # see above
     target: bool = False  # whether the config names a second domain, `toy_data`'s other file
+    sources: bool = False  # whether it trains on both files of `toy_data`, with the third unseen
     attack_scale: float = 1.0  # by which the radius and the steps of `L2`'s training attack are multiplied
     # How the battery trains, so that the toy is learned by the same run whose first steps are compared: dotted keys.
     training: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {'train.total_steps': 60})
@@ -99,6 +106,10 @@ def _domains(slow=True, seed=0, **method):
 
 def _pair(slow=False, learns=rebuilds, config=None, training=None, **method):
     return Case(method, _PAIR | (config or {}), learns, training=training or {'train.total_steps': 60}, slow=slow)
+
+
+def _sources(slow=False, **method):
+    return Case(method, _SOURCES, generalizes, sources=True, slow=slow)
 
 
 _GAME = _ADAM | {'train.total_steps': 200}
@@ -155,6 +166,12 @@ BATTERY = {
     # With seed 0 an activation of step 2 lies so near to a kink that the order of a sum decides on its side: gradients then
     # differ by 1e-4 between numbers of devices, on which other seeds agree to 4e-6; seed 1 takes longer to learn.
     'generate_to_adapt': _domains(slow=False, seed=2, name='generate_to_adapt'),
+    'dmg': _sources(name='dmg', mask_learning_rate=0.5),
+    'dmg_elements': _sources(
+        slow=True, name='dmg', mode='element', overlap='sum', mask_schedule='network', sparsity_weight=1e-4
+    ),
+    'aggregate': _sources(slow=True, name='aggregate'),
+    'multi_head': _sources(slow=True, name='multi_head'),
     'flow_robustness': Case(
         {'name': 'flow_robustness', 'clean_epochs': 0.6} | _ATTACK, _FLOW | _GLOW, compresses, training=_ADAM
     ),
@@ -202,6 +219,9 @@ def tiny_config(case: str, data_name: str, **overrides) -> ml_collections.Config
     config.optimizer.update(name='sgd', momentum=0.9)
     if own.target:
         config.data.target = data_name.replace('toy.npz', 'toy_target.npz')
+    if own.sources:
+        config.data.sources = (data_name, data_name.replace('toy.npz', 'toy_target.npz'))
+        config.data.unseen = (data_name.replace('toy.npz', 'toy_unseen.npz'),)
     if (net := own.config['net.name']) != config.net.name:
         config.net = ml_collections.ConfigDict({'name': net})
     config.method.update(own.method)

@@ -14,7 +14,7 @@ CASES += [('generate_to_adapt/digits.py', 'generate_to_adapt,mnist5k_to_digits')
 # Tracing takes seconds each: by default the methods of the minis, and of other files the first.
 FAST = [case for case in CASES if case[0].endswith('/digits.py') and case[0] != 'flow_robustness/digits.py']
 FAST += [next(case for case in CASES if case[0] == file) for file in sorted({case[0] for case in CASES})]
-DEEP = ('generate_to_adapt/large', 'iaat/imagenet', 'iaat/cifar100')
+DEEP = ('dmg/paper', 'generate_to_adapt/large', 'iaat/imagenet', 'iaat/cifar100')
 SLOW = [case for case in CASES if case not in FAST or case[0].startswith(DEEP)]
 
 
@@ -24,7 +24,9 @@ def _batch(role, side: int, channels: int) -> dict:
         'image': jax.ShapeDtypeStruct((4, side, side, channels), jnp.float32),
         'label': jax.ShapeDtypeStruct((4,), jnp.int32),
     }
-    return {name: fields[name] for name in role.fields or fields} | {'index': jax.ShapeDtypeStruct((4,), jnp.int32)}
+    number = jax.ShapeDtypeStruct((4,), jnp.int32)
+    asked = role.fields or tuple(fields)  # a 'domain' reaches those alone that ask for it
+    return {name: fields.get(name, number) for name in asked} | {'index': number}
 
 
 @pytest.mark.parametrize(('file', 'arg'), [pytest.param(*case, marks=[pytest.mark.slow] * (case in SLOW)) for case in CASES])
@@ -32,8 +34,9 @@ def test_it_steps(file, arg):
     config = configs.load(f'{file}:{arg}' if arg else file, {'train.batch_size': 4})
     config.train.steps_per_call = 1
     side, channels = config.data.image_size or 32, config.data.channels or 3
-    method = methods.build(config, methods.DataInfo(10, 40, 10, 100, (side, side, channels)))
     sets = methods.Sets(*data.set_names(config.data))
+    info = methods.DataInfo(10, 40, 10, 100, (side, side, channels), domains=sets.sources, unseen=sets.unseen)
+    method = methods.build(config, info)
     batch = step_batch({name: _batch(role, side, channels) for name, role in method.roles(sets).items()})
     state = jax.eval_shape(method.init, jax.random.key(0), _batch(methods.Role(sets.sources), side, channels))
     new, metrics = jax.eval_shape(method.step, state, batch)
@@ -101,6 +104,48 @@ def test_svhn_to_mnist_holds_the_sheets_values():
     assert jax.eval_shape(lambda: module.init_with_output(jax.random.key(0), images)[0]).shape == (1, 1200)
 
 
+def test_domain_specific_masks_hold_the_sheets_values():
+    pacs = configs.flatten(configs.load('dmg/paper.py:dmg,photo').to_dict())
+    expected = {
+        'data.sources': ('pacs/art_painting', 'pacs/cartoon', 'pacs/sketch'),
+        'data.unseen': ('pacs/photo',),
+        'data.image_size': 224,
+        'train.batch_size': 64,
+        'train.total_epochs': 150,
+        'net.name': 'resnet18',
+        'optimizer.name': 'adam',
+        'optimizer.learning_rate': 1e-4,
+        'optimizer.weight_decay': 1e-5,
+        'optimizer.schedule': 'exponential',
+        'optimizer.factor': 0.99,
+        'method.overlap_weight': 0.1,
+        'method.overlap': 'mean',
+        'method.sparsity_weight': 0.0,
+        'method.mode': 'channel',
+        'method.mask_start': (0.0, 1.0),
+        'method.mask_learning_rate': 0.0,
+        'method.mask_schedule': 'constant',
+        'method.mask_weight_decay': 1e-5,
+        'evaluation.in_domain': 'greedy',
+        'evaluation.unseen': 'softscale',
+        'evaluation.combine': 'logits',
+    }
+    assert {key: pacs[key] for key in expected} == expected
+    domainnet = configs.flatten(configs.load('dmg/paper.py:dmg,sketch_of_domainnet').to_dict())
+    expected = {
+        'data.unseen': ('domainnet/sketch',),
+        'train.total_epochs': 50,
+        'optimizer.weight_decay': 0.0,
+        'optimizer.schedule': 'inverse',
+        'optimizer.decay': 1e-4,
+        'optimizer.power': 0.75,
+        'method.mask_schedule': 'network',
+        'method.mask_weight_decay': 0.0,
+    }
+    assert {key: domainnet[key] for key in expected} == expected
+    assert configs.load('dmg/paper.py:aggregate,photo').train.total_epochs == 100
+
+
 def test_small_is_the_papers_protocol():
     for transfer, examples in (
         ('mnist_to_usps_p', (2000, 1800)),
@@ -119,3 +164,7 @@ def test_other_arguments_are_refused():
         for arg in ('dan,nowhere', 'cyclegan'):
             with pytest.raises(configs.ConfigError, match=rf"the argument is '{arg}'; allowed: METHOD or METHOD,TRANSFER"):
                 configs.load(f'generate_to_adapt/{file}.py:{arg}')
+    for file in ('digits', 'small', 'paper'):
+        for arg in ('dmg,nowhere', 'cyclegan'):
+            with pytest.raises(configs.ConfigError, match=rf"the argument is '{arg}'; allowed: METHOD or METHOD,UNSEEN"):
+                configs.load(f'dmg/{file}.py:{arg}')

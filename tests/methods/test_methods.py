@@ -22,6 +22,7 @@ def _config(**sections):
 def test_defaults_build_every_method(name):
     net = 'dcgan' if name in ('autoencoder', 'gan', 'lottery_tickets', 'early_bird') else 'small_cnn'
     net = 'gta_digits' if 'gta_digits' in methods.find(name).NETS else 'realnvp' if name == 'flow_robustness' else net
+    net = {'adabn': 'dann_digits'}.get(name, 'alexnet' if 'alexnet' in methods.find(name).NETS else net)
     config = _config(method={'name': name}, net={'name': net})
     completed = {section: values | config[section] for section, values in methods.defaults(config).items()}
     built = methods.build(completed, INFO)

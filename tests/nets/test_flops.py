@@ -13,6 +13,7 @@ SHAPE, LATENT, BATCH = (32, 32, 3), 8, 4
 NETS = {
     'small_cnn': {},
     'preact_resnet18': {'blocks': (1, 1), 'width': 16},
+    'resnet18': {'blocks': (1, 1), 'width': 16},
     'resnet50': {'blocks': (1, 1), 'width': 16},
     'wide_resnet': {'depth': 10, 'width': 1},
     'iaat_wide_resnet': {'depth': 8, 'width': 1},

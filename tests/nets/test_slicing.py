@@ -12,6 +12,7 @@ SHAPE, LATENT = (16, 24, 3), 5
 CLASSIFIERS = {
     'small_cnn': {'widths': (4, 6), 'hidden': 5},
     'preact_resnet18': {'blocks': (1, 2), 'width': 4},
+    'resnet18': {'blocks': (1, 1), 'width': 4},
     'resnet50': {'blocks': (1, 1), 'width': 4},
     'wide_resnet': {'depth': 10, 'width': 1},
 }
@@ -55,7 +56,7 @@ def _masks(params, groups, share):
     return masks.channel_masks(random, share)
 
 
-DEEP = ('wide_resnet', 'resnet50', 'preact_resnet18')  # which compile longest
+DEEP = ('wide_resnet', 'resnet18', 'resnet50', 'preact_resnet18')  # which compile longest
 CASES = [(name, '') for name in CLASSIFIERS] + [(name, part) for name in FAMILIES for part in PARTS]
 
 

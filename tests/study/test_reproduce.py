@@ -12,7 +12,7 @@ from gjax.train import config as configs
 from gjax.train.errors import RunError
 
 STUDIES = sorted(path.parent.name for path in configs.experiments_dir().glob('*/study.py'))
-IDS = r'(tickets|flow|iaat|gta)-\d'  # of the sentences of the papers' abstracts
+IDS = r'(tickets|flow|iaat|gta|dmg)-\d'  # of the sentences of the papers' abstracts
 TOY = """
 from gjax.study.claims import Claim, Column, Study, Variant
 
@@ -57,6 +57,7 @@ def test_every_shipped_study_is_coherent(name):
 
 def test_default_seeds():
     assert {name: studies.load_study(name).seeds for name in STUDIES} == {
+        'dmg': (0, 1, 2, 3, 4),
         'flow_robustness': (0, 1, 2),
         'generate_to_adapt': (0, 1, 2),
         'iaat': (0, 1, 2, 3, 4),
@@ -65,7 +66,7 @@ def test_default_seeds():
 
 
 def test_unknown_study_and_scale():
-    with pytest.raises(RunError, match="no study 'iat'; known: flow_robustness, generate_to_adapt, iaat"):
+    with pytest.raises(RunError, match="no study 'iat'; known: dmg, flow_robustness, generate_to_adapt, iaat"):
         studies.load_study('iat')
     with pytest.raises(RunError, match=r'README\.md has no section <!-- iaat paper -->'):
         studies.reproduce('iaat', scale='paper', update_readme=True)

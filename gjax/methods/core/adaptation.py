@@ -18,7 +18,7 @@ from gjax.evaluators.domains import AdaptationEvaluation, Embeddings, Selection,
 from gjax.losses import correct, cross_entropy
 from gjax.methods.core.contract import DataInfo, Role
 from gjax.methods.core.players import Players
-from gjax.methods.core.state import State, new_state, update_player
+from gjax.methods.core.state import State, new_state
 
 F, C = 'embedding', 'classifier'
 SOURCE, TARGET = 'source', 'target'
@@ -79,10 +79,6 @@ class Adaptation(Players):
 
     def modules(self):
         return {F: self.net.embedding(), C: self.net.classifier()}
-
-    def optimizer_of(self, player: str):
-        """The optimiser of a player: the config's."""
-        return self.optimizer
 
     def init_memory(self, params, batch_stats) -> dict:
         """What the method remembers beside an average; nothing by default."""
@@ -154,18 +150,11 @@ class Adaptation(Players):
         """
 
         def total(own):
-            own = {player: self.masked(state, player, params) for player, params in own.items()}
             run = self.passes(state, own, turn=turn)
             value, metrics = loss(run)
             return value, (run.batch_stats, metrics)
 
-        own = {player: state.params[player] for player in players}
-        (value, (stats, metrics)), gradients = jax.value_and_grad(total, has_aux=True)(own)
-        metrics = {f'loss/{player}': value for player in players} | metrics
-        for player in players:
-            state, norms = update_player(state, player, gradients[player], self.optimizer_of(player))
-            metrics |= norms
-        return state.replace(batch_stats=stats), metrics
+        return super().minimize(state, players, total)
 
     def after_step(self, state: State) -> State:
         """The state at the next step, its moving average taken."""

@@ -15,11 +15,13 @@ OPTIMIZER_DEFAULTS = {
     'rho': 0.9,  # rmsprop, adadelta: decay of the mean of squared gradients
     'clip_norm': 0.0,  # gradients of a player that are longer together are scaled to this length; 0 for no limit
     'weight_decay': 0.0,  # added to the gradient as in PyTorch (all but adamw), decoupled (adamw)
-    # constant | cosine (to zero at the last step) | steps (times factor at each milestone) | inverse (1 / (1 + decay step))
+    # constant | cosine (to zero at the last step) | steps (times factor at each milestone) | exponential (times factor at
+    # the end of each epoch) | inverse (1 / (1 + decay step) ** power)
     'schedule': 'constant',
     'decay': 1e-4,  # inverse
+    'power': 1.0,  # inverse
     'milestones': (),  # epochs
-    'factor': 0.1,
+    'factor': 0.1,  # steps, exponential
     'warmup_epochs': 0.0,  # linear from zero
 }
 
@@ -35,10 +37,13 @@ def learning_rate_schedule(spec: dict, info: DataInfo):
     elif kind == 'steps':
         drops = {round(epoch * info.steps_per_epoch) - warmup: spec['factor'] for epoch in spec['milestones']}
         main = optax.piecewise_constant_schedule(peak, drops)
+    elif kind == 'exponential':
+        main = optax.exponential_decay(peak, info.steps_per_epoch, spec['factor'], staircase=True)
     else:  # inverse
 
         def main(step):
-            return peak / (1 + spec['decay'] * jnp.asarray(step, jnp.float32))
+            below = 1 + spec['decay'] * jnp.asarray(step, jnp.float32)
+            return peak / (below if spec['power'] == 1 else below ** spec['power'])
 
     if not warmup:
         return main
@@ -46,7 +51,7 @@ def learning_rate_schedule(spec: dict, info: DataInfo):
 
 
 OPTIMIZERS = ('sgd', 'adam', 'adamw', 'rmsprop', 'adadelta')
-SCHEDULES = ('constant', 'cosine', 'steps', 'inverse')
+SCHEDULES = ('constant', 'cosine', 'steps', 'exponential', 'inverse')
 
 
 def checked_spec(spec: dict) -> dict:
@@ -62,7 +67,7 @@ def checked_spec(spec: dict) -> dict:
     for key, allowed in (('name', OPTIMIZERS), ('schedule', SCHEDULES)):
         if spec[key] not in allowed:
             raise ValueError(f'optimizer.{key} is {spec[key]!r}; allowed: {", ".join(allowed)}')
-    for key in ('learning_rate', 'clip_norm', 'weight_decay', 'momentum', 'warmup_epochs', 'decay'):
+    for key in ('learning_rate', 'clip_norm', 'weight_decay', 'momentum', 'warmup_epochs', 'decay', 'power'):
         if spec[key] < 0:
             raise ValueError(f'optimizer.{key} is {spec[key]}; allowed: >= 0')
     for key in ('b1', 'b2', 'rho'):

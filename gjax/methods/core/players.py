@@ -6,7 +6,7 @@ import jax
 
 from gjax import masks
 from gjax.methods.core.contract import Method
-from gjax.methods.core.state import State
+from gjax.methods.core.state import State, update_player
 
 
 class Players(Method):
@@ -25,6 +25,10 @@ class Players(Method):
     def modules(self) -> dict[str, Any]:
         """The Linen module of every player, in the order of their initialisation."""
         raise NotImplementedError
+
+    def optimizer_of(self, player: str):
+        """The optimiser of a player: the config's."""
+        return self.optimizer
 
     def init_players(self, rng, inputs) -> tuple[dict, dict]:
         """Parameters and batch statistics of every player; inputs: (player, params, batch_stats so far) -> an example."""
@@ -48,3 +52,25 @@ class Players(Method):
     def masked(self, state: State, player: str, params=None):
         """A player's parameters (default: the state's) under its mask."""
         return masks.apply(state.masks[player], state.params[player] if params is None else params)
+
+    def minimize(self, state: State, players, loss):
+        """One optimiser step of these players together.
+
+        Args:
+          loss: ({player: params}) -> (scalar, (batch statistics by player, metrics)).
+
+        Returns:
+          The new state (same `step`, those batch statistics), and the metrics with 'loss/PLAYER' (that scalar, unless the
+          metrics have another), 'grad_norm/PLAYER' and 'update_norm/PLAYER'.
+        """
+
+        def total(own):
+            return loss({player: self.masked(state, player, params) for player, params in own.items()})
+
+        own = {player: state.params[player] for player in players}
+        (value, (stats, metrics)), gradients = jax.value_and_grad(total, has_aux=True)(own)
+        metrics = {f'loss/{player}': value for player in players} | metrics
+        for player in players:
+            state, norms = update_player(state, player, gradients[player], self.optimizer_of(player))
+            metrics |= norms
+        return state.replace(batch_stats={**state.batch_stats, **stats}), metrics

@@ -22,6 +22,16 @@ def test_schedules():
     np.testing.assert_allclose([warm(0), warm(10), warm(20), warm(59), warm(60)], [0, 0.5, 1, 1, 0.2], rtol=1e-6)
     cosine = _schedule(schedule='cosine')
     np.testing.assert_allclose([cosine(0), cosine(100), cosine(200)], [1, 0.5, 0], atol=1e-6)
+    inverse = _schedule(schedule='inverse', decay=1e-4)
+    np.testing.assert_allclose([inverse(0), inverse(10_000)], [1, 0.5], rtol=1e-6)
+
+
+def test_schedules_of_domain_specific_masks():
+    """0.75 powers of 1 + k / 10,000 (DomainNet), and 0.99 an epoch, of ten steps here (PACS)."""
+    powered = _schedule(schedule='inverse', decay=1e-4, power=0.75)
+    np.testing.assert_allclose([powered(0), powered(10_000)], [1, 0.5946], rtol=1e-4)
+    exponential = _schedule(schedule='exponential', factor=0.99)
+    np.testing.assert_allclose([exponential(9), exponential(10), exponential(1500)], [1, 0.99, 0.2215], rtol=3e-4)
 
 
 def test_sgd_is_pytorchs_with_momentum_and_coupled_decay():

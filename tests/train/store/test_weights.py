@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gjax.nets.gta import GTAResNet50
-from gjax.nets.resnet import ResNet50
+from gjax.nets.resnet import ResNet18, ResNet50
 from gjax.train import config as configs
 from gjax.train.errors import RunError
 from gjax.train.run import Run
@@ -16,9 +16,22 @@ from gjax.train.store.weights import read_weights
 SMALL = {'blocks': (1, 2), 'width': 8}
 
 
-def _torch_resnet(torch, blocks, width, classes):
-    """torchvision's ResNet of bottlenecks (v1.5: the 3x3 convolution has the stride), by its names."""
-    nn = torch.nn
+def _torch_resnet(torch, blocks, width, classes, basic=False):
+    """torchvision's ResNet of bottlenecks (v1.5: the 3x3 convolution has the stride) or of basic blocks, by its names."""
+    nn, wider = torch.nn, 1 if basic else 4
+
+    class Basic(nn.Module):
+        def __init__(self, before, width, stride):
+            super().__init__()
+            self.conv1, self.bn1 = nn.Conv2d(before, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width)
+            self.conv2, self.bn2 = nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width)
+            self.downsample = None
+            if stride != 1 or before != width:
+                self.downsample = nn.Sequential(nn.Conv2d(before, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+
+        def forward(self, x):
+            out = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
+            return torch.relu(out + (x if self.downsample is None else self.downsample(x)))
 
     class Bottleneck(nn.Module):
         def __init__(self, before, width, stride):
@@ -46,8 +59,8 @@ def _torch_resnet(torch, blocks, width, classes):
             for i, count in enumerate(blocks):
                 layers = []
                 for k in range(count):
-                    layers.append(Bottleneck(before, width * 2**i, 2 if i and not k else 1))
-                    before = 4 * width * 2**i
+                    layers.append((Basic if basic else Bottleneck)(before, width * 2**i, 2 if i and not k else 1))
+                    before = wider * width * 2**i
                 setattr(self, f'layer{i + 1}', nn.Sequential(*layers))
             self.fc = nn.Linear(before, classes)
 
@@ -105,12 +118,36 @@ def test_the_whole_resnet50_takes_torchvisions_names():
     assert sum(leaf.size for leaf in jax.tree.leaves(found['params'])) == 25_557_032
 
 
-def _torch_resnet_shapes(torch):
+def test_resnet18_is_torchs():
+    """Its logits of random weights; all of torchvision's names and shapes; and a head of its own for other classes."""
+    torch = pytest.importorskip('torch')
+    judge = _torch_resnet(torch, (1, 2), 8, 5, basic=True)
+    arrays = {name: value.numpy() for name, value in judge.state_dict().items()}
+    images = np.random.default_rng(0).uniform(size=(2, 32, 32, 3)).astype(np.float32)
+    mean, std = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+    with torch.no_grad():
+        expected = judge(torch.from_numpy(((images - mean) / std).transpose(0, 3, 1, 2).copy())).numpy()
+    ours = ResNet18(5, **SMALL)
+    variables = ours.from_torch(arrays)
+    np.testing.assert_allclose(ours.apply(variables, images, train=False), expected, rtol=2e-3, atol=2e-4)
+    head = {'kernel': np.zeros((16, 3)), 'bias': np.arange(3)}
+    other = ResNet18(3, **SMALL).from_torch(arrays, head)
+    np.testing.assert_allclose(ResNet18(3, **SMALL).apply(other, images, train=False), [[0, 1, 2]] * 2)
+    with pytest.raises(ValueError, match=r'params/Dense_0/bias is \(5,\), expected \(3,\)'):
+        ResNet18(3, **SMALL).from_torch(arrays)
+    with torch.device('meta'):
+        net = _torch_resnet_shapes(torch, (2, 2, 2, 2), basic=True)
+    whole = {name: np.zeros(shape, np.float32) for name, shape in net.items()}
+    found = jax.eval_shape(lambda: ResNet18(1000).from_torch(whole))
+    assert sum(leaf.size for leaf in jax.tree.leaves(found['params'])) == 11_689_512  # as torchvision counts them
+
+
+def _torch_resnet_shapes(torch, blocks=(3, 4, 6, 3), basic=False):
     original = torch.randn
     torch.randn = lambda shape, generator: original(shape)
     try:
         return {
-            name: tuple(value.shape) for name, value in _torch_resnet(torch, (3, 4, 6, 3), 64, 1000).state_dict().items()
+            name: tuple(value.shape) for name, value in _torch_resnet(torch, blocks, 64, 1000, basic).state_dict().items()
         }
     finally:
         torch.randn = original
