@@ -210,11 +210,26 @@ def load(spec: str, overrides: dict | None = None) -> ml_collections.ConfigDict:
         complete(config)
     except (ValueError, TypeError) as error:
         raise ConfigError(f'--config={spec}: {error}') from error
+    _check_keys(config, spec)
     _make_plain(config)
     config.lock()
     override(config, overrides)
     check_seed(config.seed)
     return config
+
+
+def _check_keys(config, spec: str) -> None:
+    """ConfigError if a config file has set a key that nothing reads: its sections take any name."""
+    known = base_config()
+    for section in ('method', 'net'):
+        known[section] = ml_collections.ConfigDict({'name': config[section].name})
+    complete(known)
+    for key in flatten(config.to_dict()):
+        holder = known
+        for part in key.split('.'):
+            if not isinstance(holder, ml_collections.ConfigDict) or part not in holder:
+                raise ConfigError(f'--config={spec}: {_unknown(key, part, holder)}')
+            holder = holder[part]
 
 
 # How ml_collections refuses a value that is not of the type of the old one.

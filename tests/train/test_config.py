@@ -132,3 +132,24 @@ def test_what_a_config_file_cannot_set_is_one_line_with_its_number(tmp_path, sta
     with pytest.raises(configs.ConfigError) as caught:
         configs.load(str(tmp_path / 'mine.py'))
     assert str(caught.value) == f'--config={tmp_path}/mine.py: line 5: {message}'
+
+
+@pytest.mark.parametrize(
+    ('statement', 'message'),
+    [
+        ('train.batch_sizee = 3', 'train.batch_sizee; did you mean config.train.batch_size?'),
+        ('data.flips = True', 'data.flips; did you mean config.data.flip?'),
+        ('optimizer.learning_rte = 0.5', 'optimizer.learning_rte; did you mean config.optimizer.learning_rate?'),
+        ('evaluation.stepss = 3', 'evaluation.stepss; did you mean config.evaluation.steps?'),
+        ('net.witdhs = (4,)', 'net.witdhs; did you mean config.net.widths?'),
+        ('method.mixup_alfa = 0.5', 'method.mixup_alfa; did you mean config.method.mixup_alpha?'),
+        ('sed = 3', 'sed; did you mean config.seed?'),
+    ],
+)
+def test_a_key_that_nothing_reads_is_refused_in_a_config_file(tmp_path, statement, message):
+    """The sections of a config take any name until `load` locks them."""
+    text = 'from gjax.train.config import base_config\ndef get_config():\n    config = base_config()\n'
+    (tmp_path / 'mine.py').write_text(f'{text}    config.{statement}\n    return config\n', encoding='utf-8')
+    with pytest.raises(configs.ConfigError) as caught:
+        configs.load(str(tmp_path / 'mine.py'))
+    assert str(caught.value) == f'--config={tmp_path}/mine.py: there is no config.{message}'
