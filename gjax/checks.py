@@ -50,14 +50,16 @@ def concrete(value) -> np.ndarray | None:
 
 
 def check_eps(name: str, value, norm: str, bounds: tuple[float, float] = (0.0, 1.0)) -> None:
-    """Raises ValueError if a concrete radius, a number or an array of any shape, is negative or NaN, or if it is a linf
-    radius above the width of the bounds: one that was meant in steps of 1/255, most likely.
+    """Raises ValueError if a concrete radius, a number or an array of any shape, is negative, infinite or NaN, or if it is a
+    linf radius above the width of the bounds: one that was meant in steps of 1/255, most likely.
     """
     values = concrete(value)
     if values is None:
         return
     if not np.all(values >= 0):
         raise ValueError(f'{name} is {value}; allowed: >= 0')
+    if norm == 'l2' and not np.all(np.isfinite(values)):
+        raise ValueError(f'{name} is {value}; allowed for l2: finite radii')
     width, largest = bounds[1] - bounds[0], values.max(initial=0)
     if norm == 'linf' and largest > width * (1 + ROUNDING):
         hint = f' ({largest:g}/255?)' if width == 1 and largest <= 255 else ''

@@ -54,6 +54,7 @@ def _with(value, images=IMAGES):
         (lambda: checks.check_eps('eps', 8, 'linf', (0.0, 255.0)), None),
         (lambda: checks.check_eps('eps', 8, 'l2'), None),
         (lambda: checks.check_eps('eps', jnp.asarray([0.1, jnp.nan]), 'l2'), 'eps is [0.1 nan]; allowed: >= 0'),
+        (lambda: checks.check_eps('eps', np.inf, 'l2'), 'eps is inf; allowed for l2: finite radii'),
         (
             lambda: checks.check_eps('eps', jnp.asarray([0.1, 1.5]), 'linf'),
             'eps is 1.5; allowed for linf: 0..1, the width of the bounds (1.5/255?)',
