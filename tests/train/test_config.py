@@ -60,7 +60,7 @@ def test_json_round_trip():
 @pytest.mark.parametrize(
     ('spec', 'overrides', 'message'),
     [
-        ('nowhere.py', {}, "'nowhere.py', but there is no such file; shipped: experiments/flow_robustness"),
+        ('nowhere.py', {}, "'nowhere.py', but there is no such file; shipped: experiments/dmg"),
         (f'{FILE}:iat', {}, "the argument is 'iat'; allowed: supervised"),
         (FILE, {'method.gama': '1'}, r'no config.method.gama; did you mean config.method.gamma\?'),
         (FILE, {'traim.batch_size': '1'}, r'no config.traim.batch_size; did you mean config.train\?'),
