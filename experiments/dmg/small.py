@@ -25,12 +25,11 @@ def get_config(arg='dmg'):
     config = DIGITS.get_config(method)
     config.experiment = f'dmg/small {unseen} unseen'
     config.data.update(image_size=64, flip=True, padding=6, padding_mode='edge', **_sets(unseen))
-    config.train.update(total_steps=2500, eval_every_steps=500, checkpoint_every_steps=500, steps_per_call=10)
-    config.net.widths = (32, 64, 128, 256)
+    config.train.update(total_steps=2000, eval_every_steps=500, checkpoint_every_steps=500, steps_per_call=10)
+    config.net.widths = (32, 64, 96, 128)
     if unseen in NUMBERS:
         config.data.update(image_size=32, flip=False, padding=0, examples=5000)  # of each source: MNIST alone has 60,000
-        config.train.update(total_steps=5000, eval_every_steps=1000, checkpoint_every_steps=1000)
-        config.net.widths = (32, 64, 96, 128)
+        config.train.update(total_steps=4000, eval_every_steps=2000, checkpoint_every_steps=1000)
     return config
 
 

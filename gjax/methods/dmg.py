@@ -156,9 +156,10 @@ class DMG(PartsOfSources):
         """Logits [p, B, K] of images under the mask of each source; inference: by default as for images of sources."""
 
         def of_source(number):
-            own = masks.of_examples(self.masked(state, MASKS), jnp.full(len(images), number))
-            rng_of = jax.random.fold_in(rng, number)
-            return self.gated(state, images, self.gates(own, inference or self.evaluation.in_domain, rng=rng_of))
+            every = self.masked(state, MASKS).items()
+            own = {layer: jnp.broadcast_to(t[number], (len(images), *t.shape[1:])) for layer, t in every}
+            gates = self.gates(own, inference or self.evaluation.in_domain, rng=jax.random.fold_in(rng, number))
+            return self.gated(state, images, gates)
 
         return jax.lax.map(of_source, jnp.arange(self.domains))  # one compiled pass, however many domains
 
