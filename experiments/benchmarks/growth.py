@@ -1,9 +1,12 @@
-"""How the time of a training step grows: with the batch, the steps of an attack, the steps that one compiled call takes, and
-the number of (simulated) devices, which shows what mapping over them costs, not what it gains.
+"""How the time of a training step grows: with the batch, the steps of an attack, the number of domains in a batch, the steps
+that one compiled call takes, and the number of (simulated) devices, which shows what mapping over them costs, not what it
+gains.
 """
 
 import os
+import tempfile
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -18,6 +21,7 @@ BATCHES = (16, 32, 64, 128, 256, 512)
 SHORT = {'train.steps_per_call': 5}  # which the largest batch's epoch allows too
 ATTACK_STEPS = (1, 2, 5, 10, 20)
 CALLS = (1, 5, 25)
+DOMAINS = (2, 4, 8)
 LOGGED = 25
 DEVICES = (1, 2, 4, 8)
 SMALL = Work(
@@ -36,6 +40,11 @@ LOOPS = {
     'loop_8': Work('small_cnn, 8 px', SMALL.config | {'data.name': 'digits', 'data.image_size': 8}),
 }
 
+MASKS = Work(
+    'Domain-specific masks, batch 64',
+    {'method.name': 'dmg', 'net.name': 'masked_cnn', 'train.batch_size': 64, 'optimizer.name': 'adam'},
+)
+
 
 def add_options(parser) -> None:
     parser.add_argument('--seconds', type=float, default=2.0, help='of one measurement, about')
@@ -44,6 +53,22 @@ def add_options(parser) -> None:
 
 def _timers(work, key: str, values, seconds: float) -> dict:
     return {value: timer(build(work, SHORT | {key: value}), seconds)[0] for value in values}
+
+
+def _with_domains(counts, seconds: float) -> dict:
+    """Timers of a step of DMG whose batch is pooled of so many domains, which are random images."""
+    rng, timers = np.random.default_rng(0), {}
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(max(counts)):
+            images = rng.integers(0, 256, (100, 32, 32, 3), np.uint8)
+            arrays = {f'{split}_images': images for split in ('train', 'test')}
+            arrays |= {f'{split}_labels': np.arange(100) % 10 for split in ('train', 'test')}
+            np.savez(Path(folder, f'domain{number}.npz'), **arrays)
+        for count in counts:
+            names = tuple(f'npz:{folder}/domain{number}.npz' for number in range(count))
+            run = build(MASKS, {'data.sources': names, 'train.steps_per_call': 2})
+            timers[count] = timer(run, seconds)[0]
+    return timers
 
 
 def dispatched(work: Work, seconds: float):
@@ -90,13 +115,20 @@ def _on(count: int, seconds: float) -> float:
 
 
 def results(
-    seconds: float, repetitions: int, batches=BATCHES, attack_steps=ATTACK_STEPS, calls=CALLS, devices=DEVICES
+    seconds: float,
+    repetitions: int,
+    batches=BATCHES,
+    attack_steps=ATTACK_STEPS,
+    calls=CALLS,
+    devices=DEVICES,
+    domains=DOMAINS,
 ) -> dict:
     """Milliseconds of every repetition, by what grows and how large it is."""
     machine, attack = measure.machine(), WORKS['pgd10']
     families = {
         'batch': _timers(WORKS['lenet'], 'train.batch_size', batches, seconds),
         'attack_steps': _timers(attack, 'method.attack_steps', attack_steps, seconds),
+        'domains': _with_domains(domains, seconds),
     }
     for name, work in LOOPS.items():
         families[name] = _timers(work, 'train.steps_per_call', calls, seconds) | {'dispatched': dispatched(work, seconds)}
@@ -117,6 +149,7 @@ def run(arguments) -> dict:
 TITLES = {
     'batch': ('LeNet, batch', 'ms a step'),
     'attack_steps': ('PGD adversarial training of WRN-10-2, batch 64: steps of the attack', 'ms a step'),
+    'domains': ('DMG of a small network, pooled batch 64: source domains', 'ms a step'),
     'loop_32': ('small_cnn, 32 px, batch 32: steps of a compiled call', 'ms a step'),
     'loop_8': ('small_cnn, 8 px, batch 32: steps of a compiled call', 'ms a step'),
     'devices': ('small_cnn, batch 64: simulated devices', 'ms a step'),

@@ -385,10 +385,11 @@ def test_autoattack_is_measured_beside_the_authors(torch_peer):
 
 @pytest.mark.slow
 def test_growth_is_measured():
-    found = growth.results(0.01, 2, (8, 16), (1,), (1, 2), (1, 2))
+    found = growth.results(0.01, 2, (8, 16), (1,), (1, 2), (1, 2), (2, 3))
     assert {name: list(own) for name, own in found['milliseconds'].items()} == {
         'batch': ['8', '16'],
         'attack_steps': ['1'],
+        'domains': ['2', '3'],
         'loop_32': ['1', '2', 'dispatched'],
         'loop_8': ['1', '2', 'dispatched'],
         'devices': ['1', '2'],
