@@ -1,5 +1,7 @@
 """Eight simulated devices, strict promotion, and a compilation cache that the test subprocesses share."""
 
+import contextlib
+import ctypes
 import fcntl
 import gc
 import os
@@ -32,6 +34,7 @@ if 'XLA_FLAGS' not in os.environ:
 
 import hypothesis
 import jax
+import psutil
 import pytest
 
 from tests.schedule import pytest_collection_modifyitems, pytest_runtest_setup  # noqa: F401  hooks
@@ -79,3 +82,14 @@ def _no_programs_of_other_files():
     """Compiled programs of a test file are dropped at its end: a worker would hold gigabytes of them."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture(autouse=True)
+def _memory_stays_small():
+    """Above two gigabytes a worker drops its compiled programs and its garbage, and gives the pages back, after every test."""
+    yield
+    if psutil.Process().memory_info().rss > 2 * 2**30:
+        jax.clear_caches()
+        gc.collect()
+        with contextlib.suppress(OSError, AttributeError):  # glibc alone has it
+            ctypes.CDLL(None).malloc_trim(0)
