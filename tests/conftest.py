@@ -86,7 +86,7 @@ def _no_programs_of_other_files():
 
 @pytest.fixture(autouse=True)
 def _memory_stays_small():
-    """Above two gigabytes a worker drops its compiled programs and its garbage, and gives the pages back, after every test."""
+    """After each test a worker of above two gigabytes drops its compiled programs and garbage, and gives their pages back."""
     yield
     if psutil.Process().memory_info().rss > 2 * 2**30:
         jax.clear_caches()
