@@ -86,7 +86,7 @@ def _no_programs_of_other_files():
 
 @pytest.fixture(autouse=True)
 def _memory_stays_small():
-    """After each test a worker of above two gigabytes drops its compiled programs and garbage, and gives their pages back."""
+    """A worker of more than two gigabytes drops its programs and its garbage after each test, and gives their pages back."""
     yield
     if psutil.Process().memory_info().rss > 2 * 2**30:
         jax.clear_caches()
