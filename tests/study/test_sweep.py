@@ -111,7 +111,11 @@ def test_a_signal_ends_every_process_that_a_sweep_has_started(tmp_path, monkeypa
 
     monkeypatch.setattr(jobs, '_start', start)
     planned = sweep.plan(CONFIG, {}, {'seed': ['0', '1', '2']}, tmp_path)
-    with pytest.raises(Interrupted, match='the others told to save') as stopped:
-        jobs.run_jobs(planned, 2)
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, and a sweep goes on ignoring it
+    try:
+        with pytest.raises(Interrupted, match='the others told to save') as stopped:
+            jobs.run_jobs(planned, 2)
+    finally:
+        signal.signal(signal.SIGHUP, before)
     assert stopped.value.exit_code == 129
     assert [process.returncode for process in started] == [-signal.SIGTERM] * 2
