@@ -1,6 +1,6 @@
 """Does every fault of this folder to real runs and prints the table of README.md.
 
-python -m experiments.reliability --update_readme        forty minutes on two idle CPU cores
+python -m experiments.reliability --update_readme        eighty minutes beside other work on two CPU cores
 """
 
 import argparse
