@@ -52,9 +52,9 @@ TIMES = ('seconds', 'train_seconds', 'examples_per_second', 'data_wait_share')
 
 
 def toy(folder: Path) -> str:
-    """Writes the contract battery's two toy domains and returns the name of the first."""
+    """Writes three toy domains like those of the contract battery and returns the name of the first."""
     rng = np.random.default_rng(0)
-    for name, counts, light in (('toy', (80, 40), 0), ('toy_target', (96, 30), 40)):
+    for name, counts, light in (('toy', (80, 40), 0), ('toy_target', (96, 30), 40), ('toy_unseen', (24, 20), 20)):
         arrays = {}
         for split, count in zip(('train', 'test'), counts, strict=True):
             labels = np.arange(count, dtype=np.int32) % 2

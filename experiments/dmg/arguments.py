@@ -1,18 +1,14 @@
 """What the configs of this folder share: the methods, and the argument METHOD or METHOD,UNSEEN."""
 
+from gjax.train.values import parse_argument
+
 METHODS = ('aggregate', 'multi_head', 'random_masks', 'dmg')
 RANDOM = {'name': 'dmg', 'fixed_masks': 'random'}  # masks that are drawn once and never learnt: a control
 
 
-def parse(arg, domains) -> tuple[str, str]:
-    """(method, unseen domain) of a config's argument, the first of the domains if it names none; ValueError for others."""
-    method, _, unseen = arg.partition(',')
-    unseen = unseen or next(iter(domains))
-    if method not in METHODS or unseen not in domains:
-        raise ValueError(
-            f'the argument is {arg!r}; allowed: METHOD or METHOD,UNSEEN of {", ".join(METHODS)} and {", ".join(domains)}'
-        )
-    return method, unseen
+def parse(arg, domains) -> list[str]:
+    """[method, unseen domain] of a config's argument, the first of the domains if it names none; ValueError for others."""
+    return parse_argument(arg, METHOD=METHODS, UNSEEN=tuple(domains))
 
 
 def options(method: str, **of_masks) -> dict:

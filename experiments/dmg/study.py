@@ -2,11 +2,9 @@
 one domain after the other.
 """
 
-import numpy as np
-
 from gjax.study import plots
 from gjax.study.claims import Claim, Column, Study, Variant
-from gjax.study.reproduce import collect
+from gjax.study.reproduce import averaged, by_suffix
 from gjax.train.config import load_module, sibling
 from gjax.train.store.files import read_arrays, read_json
 from gjax.train.store.records import read_metrics
@@ -34,39 +32,17 @@ MEASURES = ('in_domain_accuracy', 'out_of_domain_accuracy', 'wrong_mask_accuracy
 MEASURES += ('mask_on', 'mask_movement', 'empty_masks', 'out_of_domain_accuracy_selected_by_source')
 
 
-def _split(run):
-    """(method or option, unseen domain) of a run's name."""
-    method, _, unseen = run.partition('/')
-    return method, unseen
-
-
 def derive(directories):
     """A row a method: the means over all unseen domains, where it has all, and the accuracy on each unseen domain."""
-    found, results = {}, collect(directories)
-    for run, seeds in results.items():
-        method, unseen = _split(run)
-        for seed, result in seeds.items():
-            metrics = result['metrics']
-            row = found.setdefault(method, {}).setdefault(seed, {})
-            row[unseen] = metrics['out_of_domain_accuracy']
-            for measure in MEASURES:
-                if measure in metrics:
-                    row.setdefault(measure, []).append(metrics[measure])
-    unseen_domains = {_split(run)[1] for run in directories}
-    for seeds in found.values():
-        for seed, row in seeds.items():
-            lists = {measure: row[measure] for measure in MEASURES if measure in row}
-            means = {name: float(np.mean(values)) for name, values in lists.items() if len(values) == len(unseen_domains)}
-            seeds[seed] = {name: value for name, value in row.items() if name in unseen_domains} | means
-    return found
+    return averaged(directories, 'out_of_domain_accuracy', MEASURES)
 
 
 def figures(directories):
     """Accuracies over training, and, of the first seed's masks for every unseen domain: what domains share, the accuracy
     under each mask, and whom units serve."""
     drawn = {}
-    for unseen in dict.fromkeys(_split(run)[1] for run in directories):
-        runs = {_split(run)[0]: list(seeds.values()) for run, seeds in directories.items() if _split(run)[1] == unseen}
+    for unseen, rows in by_suffix(directories).items():
+        runs = {row: list(seeds.values()) for row, seeds in rows.items()}
         shown = {NAMES.get(name, name): runs[name] for name in METHODS if name in runs}
         lines = {name: [read_metrics(d / 'metrics.jsonl') for d in own] for name, own in shown.items()}
         drawn[f'{unseen}_accuracy.png'] = plots.training_curves(lines, ('in_domain_accuracy', 'out_of_domain_accuracy'))

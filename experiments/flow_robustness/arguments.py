@@ -1,15 +1,13 @@
 """What the configs of this folder share: the argument TRAINING or TRAINING,NET, and more after commas."""
 
+from gjax.train.values import parse_argument
+
 WEIGHTS = {'hybrid': 0.5, 'clean': 0.0, 'adversarial': 1.0}
 METHODS = tuple(WEIGHTS)
 
 
-def parse(arg, nets, *more) -> list[str]:
-    """[training, net, ...] of a config's argument, the first allowed where it names none; ValueError for others."""
-    allowed, given = (METHODS, tuple(nets), *map(tuple, more)), arg.split(',')
-    values = [*given, *(names[0] for names in allowed[len(given) :])]
-    if len(values) > len(allowed) or any(value not in names for value, names in zip(values, allowed, strict=False)):
-        words = 'TRAINING or TRAINING,NET' + ',DATA' * len(more)
-        known = ' and '.join(', '.join(names) for names in allowed)
-        raise ValueError(f'the argument is {arg!r}; allowed: {words} of {known}')
-    return values
+def parse(arg, nets, data=()) -> list[str]:
+    """[training, net] of a config's argument, and its data if there is a choice; the first allowed where it names none.
+    ValueError for others.
+    """
+    return parse_argument(arg, TRAINING=METHODS, NET=tuple(nets), **({'DATA': tuple(data)} if data else {}))

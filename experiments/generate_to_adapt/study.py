@@ -4,7 +4,7 @@ import numpy as np
 
 from gjax.study import plots
 from gjax.study.claims import Claim, Column, Study, Variant
-from gjax.study.reproduce import collect
+from gjax.study.reproduce import averaged, by_suffix
 from gjax.train.config import load_module, sibling
 from gjax.train.store.files import read_arrays
 from gjax.train.store.records import read_metrics
@@ -12,6 +12,7 @@ from gjax.train.store.records import read_metrics
 paper_plots = load_module(sibling(__file__, 'figures.py'))
 
 METHODS = load_module(sibling(__file__, 'arguments.py')).METHODS
+ON_GROUND = load_module(sibling(__file__, 'mnist_m.py')).METHODS
 GROUND = ('mnist_to_mnist_m',)  # small: on which the baselines themselves are judged
 MINI = ('mnist5k_to_mnistm5k', 'mnist5k_to_digits', 'syndigits_to_mnist5k')
 NAMES = {
@@ -31,30 +32,9 @@ MEASURES = ('target_accuracy', 'source_accuracy', 'domain_accuracy')
 MEASURES += ('target_train_accuracy', 'target_accuracy_selected_by_source', 'target_accuracy_oracle')
 
 
-def _split(run):
-    """(method or ablation, transfer) of a run's name."""
-    method, _, transfer = run.partition('/')
-    return method, transfer
-
-
 def derive(directories):
     """A row a method: its target accuracy in every transfer and, where it has all, means over the transfers."""
-    found, results = {}, collect(directories)
-    for run, seeds in results.items():
-        method, transfer = _split(run)
-        for seed, result in seeds.items():
-            row = found.setdefault(method, {}).setdefault(seed, {})
-            row[transfer] = result['metrics']['target_accuracy']
-            for measure in MEASURES:
-                if measure in result['metrics']:
-                    row.setdefault(measure, []).append(result['metrics'][measure])
-    transfers = {_split(run)[1] for run in directories}
-    for seeds in found.values():
-        for seed, row in seeds.items():
-            lists = {measure: row[measure] for measure in MEASURES if measure in row}
-            means = {measure: float(np.mean(values)) for measure, values in lists.items() if len(values) == len(transfers)}
-            seeds[seed] = {name: value for name, value in row.items() if name in transfers} | means
-    return found
+    return averaged(directories, 'target_accuracy', MEASURES)
 
 
 def _snapshots(folder):
@@ -66,9 +46,9 @@ def _snapshots(folder):
 def figures(directories):
     """Accuracy on the target over training, of every transfer; embeddings before and after; what is generated of target
     images over training."""
-    drawn, transfers = {}, dict.fromkeys(_split(run)[1] for run in directories)
-    for transfer in transfers:
-        runs = {_split(run)[0]: list(seeds.values()) for run, seeds in directories.items() if _split(run)[1] == transfer}
+    drawn = {}
+    for transfer, rows in by_suffix(directories).items():
+        runs = {row: list(seeds.values()) for row, seeds in rows.items()}
         lines = {
             NAMES.get(name, name.upper()): [read_metrics(d / 'metrics.jsonl') for d in runs[name]]
             for name in ('adabn', *METHODS)
@@ -108,10 +88,10 @@ def _variants(file, transfers):
     return found
 
 
-_MINI = {'mini': 'small sets, images of 16 pixels, smaller networks, 4,000 steps, Adam with b1 0.5, averaged weights'}
-
-
-_SMALL = {'small': 'MNIST-M: 5,000 images without labels, 2,000 to test; 3,000 steps'}
+_DEVIATION = {
+    'mini': 'small sets, images of 16 pixels, smaller networks, 4,000 steps, Adam with b1 0.5, averaged weights',
+    'small': 'MNIST-M: 5,000 images without labels, 2,000 to test; 3,000 steps',
+}
 
 
 def _claim(name, sentence, minus, at_least, paper):
@@ -124,7 +104,7 @@ def _claim(name, sentence, minus, at_least, paper):
         over=(*MINI, *PAPER),
         at_least=at_least,
         paper=paper,
-        deviation=_MINI,
+        deviation=_DEVIATION,
         id='gta-1',
         scales=('mini', 'paper'),
     )
@@ -140,7 +120,7 @@ STUDY = Study(
     headline='above_source_only',
     variants={
         'mini': _variants('digits.py', MINI),
-        'small': [Variant(f'{method}/{GROUND[0]}', f'mnist_m.py:{method}') for method in ('source_only', 'adabn', 'dann')],
+        'small': [Variant(f'{method}/{GROUND[0]}', f'mnist_m.py:{method}') for method in ON_GROUND],
         'paper': _variants('paper.py', PAPER),
     },
     rows=(*METHODS, 'adabn', *ABLATIONS),
@@ -172,7 +152,7 @@ STUDY = Study(
             over=(*MINI, *PAPER),
             at_least=0.0,
             paper='in words',
-            deviation=_MINI,
+            deviation=_DEVIATION,
             scales=('mini', 'paper'),
         ),
         Claim(
@@ -183,7 +163,7 @@ STUDY = Study(
             over=GROUND,
             at_least=0.7,
             paper='76.7 (Ganin et al. 2016), 75 to 80 in public reruns',
-            deviation=_SMALL,
+            deviation=_DEVIATION,
             scales=('small',),
         ),
         Claim(
@@ -195,7 +175,7 @@ STUDY = Study(
             over=GROUND,
             at_least=0.1,
             paper='',
-            deviation=_SMALL,
+            deviation=_DEVIATION,
             scales=('small',),
         ),
     ],

@@ -63,8 +63,11 @@ class _Domains(ImageSet):
                     yield key, readers[name](), label
 
     def takes(self, names: list[str], labels: list[int], split: str):
-        """Which of the images, by their paths in the archive and their classes, belong to the split: N bools."""
-        raise NotImplementedError
+        """Which of the images, by their paths in the archive and their classes, belong to the split: N bools.
+
+        All by default, for adaptation and its evaluation use the same, unlabelled images.
+        """
+        return [True] * len(names)
 
 
 class _Listed(_Domains):
@@ -190,9 +193,6 @@ class Office31(_Domains):
         names = ('domain_adaptation_images.tar.gz', 'domain_adaptation_images.zip', 'office31.tar.gz', 'office31.zip')
         return (File(f'{domain}.tgz', self._SHARED[domain]), *map(File, names))
 
-    def takes(self, names, labels, split):
-        return [True] * len(names)
-
 
 class OfficeCaltech10(_Domains):
     """Office-Caltech10: amazon (958), caltech (1,123), dslr (157) and webcam (295) images of the 10 classes that Office-31
@@ -220,9 +220,6 @@ class OfficeCaltech10(_Domains):
         shared = File('officecaltech.tgz', 'https://cloud.tsinghua.edu.cn/f/e93f2e07d93243d6b57e/?dl=1')
         names = ('office_caltech_10.zip', 'office_caltech_10.tar.gz', f'{self.builder_config.name}.zip')
         return (shared, *map(File, names))
-
-    def takes(self, names, labels, split):
-        return [True] * len(names)
 
 
 _PACS = tuple(map(File, ('PACS.zip', 'pacs.zip', 'PACS.tar.gz')))

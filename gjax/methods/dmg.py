@@ -119,7 +119,8 @@ class DMG(PartsOfSources):
         def loss(params):
             t = params[MASKS]
             m = masks.sample_gates(masks.of_examples(t, batch['domain']), rng=state.step_rng())
-            logits, stats = self.network(params[PLAYER], state.batch_stats[PLAYER], batch['image'], m, train=True)
+            before = state.batch_stats[PLAYER]
+            logits, stats = self.apply(PLAYER, params[PLAYER], before, batch['image'], gates=m, train=True)
             classification, metrics = self.classification(logits, batch)
             overlap = sum(masks.overlap(t, reduction=self.overlap).values())
             kept = sum(jnp.sum(q) for q in masks.expected_gates(t).values())
@@ -146,7 +147,8 @@ class DMG(PartsOfSources):
 
     def gated(self, state: State, images, gates):
         """Logits [B, K] of images under these gates, as evaluation sees them."""
-        return self.network(self.masked(state, PLAYER), state.batch_stats[PLAYER], images, gates, train=False)[0]
+        own, stats = self.masked(state, PLAYER), state.batch_stats[PLAYER]
+        return self.apply(PLAYER, own, stats, images, gates=gates, train=False)[0]
 
     def own_logits(self, state, batch, *, rng):
         own = masks.of_examples(self.masked(state, MASKS), batch['domain'])

@@ -4,7 +4,10 @@ import hashlib
 import json
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 import gjax
 from gjax.study.claims import Study
@@ -45,6 +48,42 @@ def _plan(study: Study, scale: str, seeds, overrides: dict, extras: bool, workdi
 def collect(directories: dict[str, dict[int, Path]]) -> dict[str, dict[int, dict]]:
     """{variant: {seed: the content of its results.json}}."""
     return {run: {seed: records.read_results(path) for seed, path in by.items()} for run, by in directories.items()}
+
+
+def by_suffix(directories: dict[str, dict[int, Path]]) -> dict[str, dict[str, dict[int, Path]]]:
+    """{suffix: {row: {seed: directory}}} of a study's runs, which are called ROW/SUFFIX ('dann/usps_to_mnist')."""
+    found: dict = {}
+    for run, seeds in directories.items():
+        row, _, suffix = run.partition('/')
+        found.setdefault(suffix, {})[row] = seeds
+    return found
+
+
+def averaged(directories: dict[str, dict[int, Path]], metric: str, measures: Sequence[str]) -> dict[str, dict[int, dict]]:
+    """A row of numbers for every ROW of runs that are called ROW/SUFFIX, as `Study.derive` gives them.
+
+    Args:
+      directories: {ROW/SUFFIX: {seed: directory}}.
+      metric: whose value in each run is given under the run's suffix.
+      measures: metrics that are averaged over the suffixes; a row that lacks a suffix has no averages.
+
+    Returns:
+      {row: {seed: {suffix: value of `metric`, measure: mean}}}.
+    """
+    every, values = by_suffix(directories), {}
+    for suffix, rows in every.items():
+        for row, results in collect(rows).items():
+            for seed, result in results.items():
+                values.setdefault(row, {}).setdefault(seed, {})[suffix] = result['metrics']
+    found = {}
+    for row, seeds in values.items():
+        for seed, own in seeds.items():
+            found.setdefault(row, {})[seed] = {suffix: metrics[metric] for suffix, metrics in own.items()}
+            for measure in measures:
+                measured = [metrics[measure] for metrics in own.values() if measure in metrics]
+                if len(measured) == len(every):
+                    found[row][seed][measure] = float(np.mean(measured))
+    return found
 
 
 def _digest(study: Study, scale: str, directories) -> str:

@@ -3,6 +3,7 @@
 import ast
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -108,3 +109,22 @@ def _parse_items(key: str, text, values, old) -> tuple:
         like = f' of {kind.__name__}, like {old!r}' if kind else ''
         raise ConfigError(f'config.{key} is {text!r}; allowed: a tuple{like}')
     return values
+
+
+def parse_argument(arg: str, **allowed: Sequence[str]) -> list[str]:
+    """The parts of a config's argument 'A,B,...', and for those that it lacks the first that is allowed.
+
+    Args:
+      arg: what stands after the colon of --config=FILE:ARG.
+      allowed: the values of each part in order, by what messages call it: METHOD=('dann', 'adda').
+
+    Raises:
+      ValueError: too many parts, or one that is not allowed; one line.
+    """
+    names, values = list(allowed), list(map(tuple, allowed.values()))
+    given = arg.split(',')
+    if len(given) > len(names) or any(part not in own for part, own in zip(given, values, strict=False)):
+        words = ' or '.join(dict.fromkeys((names[0], ','.join(names))))
+        known = ' and '.join(', '.join(own) for own in values)
+        raise ValueError(f'the argument is {arg!r}; allowed: {words} of {known}')
+    return [*given, *(own[0] for own in values[len(given) :])]

@@ -89,7 +89,7 @@ def test_the_loss_by_hand(first, reduction):
     logits = first.params[MASKS]
     gates = masks.sample_gates(masks.of_examples(logits, BATCH['domain']), rng=first.step_rng())
     params, stats = first.params[PLAYER], first.batch_stats[PLAYER]
-    outputs, _ = method.network(params, stats, BATCH['image'], gates, train=True)
+    outputs, _ = method.apply(PLAYER, params, stats, BATCH['image'], gates=gates, train=True)
     expected = float(cross_entropy(outputs, BATCH['label']).mean())
     assert float(metrics['classification']) == pytest.approx(expected, rel=1e-5)
     kept = {layer: 1 / (1 + np.exp(-np.asarray(own))) for layer, own in logits.items()}
@@ -171,7 +171,7 @@ def test_masks_of_ones_are_the_aggregate_in_every_mode(inference):
 
 def test_a_fresh_model_judged_greedily_is_the_unmasked_network(first):
     method, state = build(), first
-    expected, _ = method.network(state.params[PLAYER], state.batch_stats[PLAYER], BATCH['image'], train=False)
+    expected, _ = method.apply(PLAYER, state.params[PLAYER], state.batch_stats[PLAYER], BATCH['image'], train=False)
     np.testing.assert_allclose(method.own_logits(state, BATCH, rng=KEY), expected, rtol=1e-6)
 
 
@@ -184,7 +184,7 @@ def test_inference_by_hand(first):
     def under(gate, number):
         own = {layer: gate(np.asarray(t[number])) for layer, t in state.params[MASKS].items()}
         gates = {layer: jnp.broadcast_to(m.astype(np.float32), (6, *m.shape)) for layer, m in own.items()}
-        return build().network(params, stats, images, gates, train=False)[0]
+        return build().apply(PLAYER, params, stats, images, gates=gates, train=False)[0]
 
     def soft(t):
         return 1 / (1 + np.exp(-t))
@@ -204,7 +204,9 @@ def test_inference_by_hand(first):
         layer: jnp.broadcast_to(jax.nn.sigmoid(t).mean(0), (6, *t.shape[1:])) for layer, t in state.params[MASKS].items()
     }
     average = build(evaluation={'unseen': 'average'}).unseen_logits(state, images, rng=KEY)[0]
-    np.testing.assert_allclose(average, build().network(params, stats, images, mean, train=False)[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        average, build().apply(PLAYER, params, stats, images, gates=mean, train=False)[0], rtol=1e-5, atol=1e-6
+    )
     sampled = build(evaluation={'unseen': 'sample'})
     draws = [sampled.unseen_logits(state, images, rng=jax.random.key(k))[1] for k in range(2)]
     assert np.abs(draws[0] - draws[1]).max() > 0

@@ -127,11 +127,16 @@ def test_the_largest_seed_is_taken_and_a_larger_one_begins_no_run(tmp_path):
     ],
 )
 def test_what_a_config_file_cannot_set_is_one_line_with_its_number(tmp_path, statement, message):
+    assert _refused(tmp_path, statement) == f'--config={tmp_path}/mine.py: line 5: {message}'
+
+
+def _refused(folder, statement) -> str:
+    """What `load` says of a config file with this statement, its fifth line."""
     text = 'import numpy as np\nfrom gjax.train.config import base_config\ndef get_config():\n    config = base_config()\n'
-    (tmp_path / 'mine.py').write_text(f'{text}    {statement}\n    return config\n', encoding='utf-8')
+    (folder / 'mine.py').write_text(f'{text}    {statement}\n    return config\n', encoding='utf-8')
     with pytest.raises(configs.ConfigError) as caught:
-        configs.load(str(tmp_path / 'mine.py'))
-    assert str(caught.value) == f'--config={tmp_path}/mine.py: line 5: {message}'
+        configs.load(str(folder / 'mine.py'))
+    return str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -148,8 +153,5 @@ def test_what_a_config_file_cannot_set_is_one_line_with_its_number(tmp_path, sta
 )
 def test_a_key_that_nothing_reads_is_refused_in_a_config_file(tmp_path, statement, message):
     """The sections of a config take any name until `load` locks them."""
-    text = 'from gjax.train.config import base_config\ndef get_config():\n    config = base_config()\n'
-    (tmp_path / 'mine.py').write_text(f'{text}    config.{statement}\n    return config\n', encoding='utf-8')
-    with pytest.raises(configs.ConfigError) as caught:
-        configs.load(str(tmp_path / 'mine.py'))
-    assert str(caught.value) == f'--config={tmp_path}/mine.py: there is no config.{message}'
+    said = _refused(tmp_path, f'config.{statement}')
+    assert said == f'--config={tmp_path}/mine.py: there is no config.{message}'

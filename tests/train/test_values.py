@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gjax.train import config as configs
+from gjax.train.values import parse_argument
 
 FILE = 'iaat/digits.py'
 
@@ -112,3 +113,14 @@ def test_numpy_scalars_of_a_config_file_are_numbers(tmp_path):
     assert stored['evaluation']['curve'] == [0.5, 0.75]
     assert (stored['evaluation']['eps'], stored['net']['hidden']) == (0.125, 3)
     assert configs.from_json(configs.to_json(config)).to_dict() == config.to_dict()
+
+
+def test_the_parts_of_a_configs_argument():
+    allowed = {'METHOD': ('dann', 'adda'), 'TRANSFER': ('a_to_b', 'b_to_a')}
+    assert parse_argument('adda', **allowed) == ['adda', 'a_to_b']
+    assert parse_argument('adda,b_to_a', **allowed) == ['adda', 'b_to_a']
+    for wrong in ('', 'dan', 'dann,c', 'dann,', 'dann,a_to_b,x'):
+        with pytest.raises(
+            ValueError, match=r'^the argument is .*; allowed: METHOD or METHOD,TRANSFER of dann, adda and a_to_b'
+        ):
+            parse_argument(wrong, **allowed)

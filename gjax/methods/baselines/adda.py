@@ -54,7 +54,7 @@ class ADDA(SourceOnly):
         )
 
     def init_memory(self, params, batch_stats):
-        return {'source_embedding': jax.tree.map(jnp.copy, (params[F], self.of_source(batch_stats)))}
+        return {'source_embedding': jax.tree.map(jnp.copy, (params[F], self.running(batch_stats, F, SOURCE)))}
 
     def of_source(self, batch_stats):
         """F's statistics with which the source's embeddings are computed."""
@@ -63,7 +63,8 @@ class ADDA(SourceOnly):
     def begin_adaptation(self, state):
         """F_t starts as F_s, which stays as it is, without momentum of before."""
         own = restart_optimizer(self.optimizer_of(F), state.params[F], state.step)
-        memory = {**state.memory, 'source_embedding': (self.masked(state, F), self.of_source(state.batch_stats))}
+        stats = self.running(state.batch_stats, F, SOURCE)
+        memory = {**state.memory, 'source_embedding': (self.masked(state, F), stats)}
         return state.replace(memory=memory, opt_state={**state.opt_state, F: own})
 
     def adaptation_step(self, state, batch):

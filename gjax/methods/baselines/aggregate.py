@@ -15,7 +15,7 @@ class Aggregate(Generalization):
     def step(self, state, batch):
         def loss(params):
             stats, rng = state.batch_stats[PLAYER], state.step_rng()
-            logits, stats = self.network(params[PLAYER], stats, batch['image'], train=True, rng=rng)
+            logits, stats = self.apply(PLAYER, params[PLAYER], stats, batch['image'], train=True, rng=rng)
             value, metrics = self.classification(logits, batch)
             return value, ({PLAYER: stats}, metrics)
 

@@ -41,7 +41,7 @@ class MultiHead(PartsOfSources):
     def step(self, state, batch):
         def loss(params):
             stats, rng = state.batch_stats[PLAYER], state.step_rng()
-            outputs, stats = self.network(params[PLAYER], stats, batch['image'], train=True, rng=rng)
+            outputs, stats = self.apply(PLAYER, params[PLAYER], stats, batch['image'], train=True, rng=rng)
             value, metrics = self.classification(self.of_domain(outputs, batch['domain']), batch)
             return value, ({PLAYER: stats}, metrics)
 
@@ -49,7 +49,7 @@ class MultiHead(PartsOfSources):
         return state.replace(step=state.step + 1), metrics
 
     def _outputs(self, state, images):
-        return self.network(self.masked(state, PLAYER), state.batch_stats[PLAYER], images, train=False)[0]
+        return self.apply(PLAYER, self.masked(state, PLAYER), state.batch_stats[PLAYER], images, train=False)[0]
 
     def own_logits(self, state, batch, *, rng):
         return self.of_domain(self._outputs(state, batch['image']), batch['domain'])

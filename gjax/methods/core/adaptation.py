@@ -37,7 +37,7 @@ class Passes:
     def __call__(self, player: str, inputs, domain: str = SOURCE):
         """A player's outputs of a batch of one domain."""
         method, own = self.method, self.batch_stats[player]
-        before = own[domain] if method.statistics == 'own' else own
+        before = method.running(self.batch_stats, player, domain)
         rng = jax.random.fold_in(self.rng, self.count)
         outputs, after = method.apply(player, self.params[player], before, inputs, train=True, rng=rng)
         self.batch_stats[player] = {**own, domain: after} if method.statistics == 'own' else after
@@ -167,14 +167,15 @@ class Adaptation(Players):
         """The parameters that evaluation uses."""
         return self.masked(state, player, state.memory['ema'][player] if self.ema and player in self.classifying else None)
 
-    def running(self, state: State, player: str, domain: str):
-        """The running statistics with which evaluation of a domain applies a player."""
-        own = state.batch_stats[player]
+    def running(self, batch_stats, player: str, domain: str):
+        """A player's running statistics of a domain: those of `batch_stats`, by player, that evaluation of it uses."""
+        own = batch_stats[player]
         return own[domain] if self.statistics == 'own' else own
 
     def see(self, state: State, player: str, inputs, domain: str):
         """A player's outputs as evaluation sees them."""
-        return self.apply(player, self.evaluated(state, player), self.running(state, player, domain), inputs, train=False)[0]
+        stats = self.running(state.batch_stats, player, domain)
+        return self.apply(player, self.evaluated(state, player), stats, inputs, train=False)[0]
 
     def features(self, state: State, images, domain: str = TARGET):
         """F(images), [B, D], as evaluation sees them."""

@@ -70,18 +70,6 @@ class Generalization(Players):
             batch_stats={**state.batch_stats, PLAYER: variables.get('batch_stats', {})},
         )
 
-    def network(self, params, batch_stats, images, gates=None, *, train: bool, rng=None):
-        """The network's outputs and its batch statistics after this pass (unchanged unless `train`).
-
-        gates: {layer: [B, *units]} or None. rng: of dropout, in training.
-        """
-        variables, net = {'params': params, 'batch_stats': batch_stats}, self.modules()[PLAYER]
-        if not train:
-            return net.apply(variables, images, train=False, gates=gates), batch_stats
-        rngs = {} if rng is None else {'dropout': rng}
-        outputs, new = net.apply(variables, images, train=True, gates=gates, mutable=['batch_stats'], rngs=rngs)
-        return outputs, new.get('batch_stats', {})
-
     def classification(self, logits, batch):
         """The mean cross-entropy of a batch, and the metric 'train_accuracy'."""
         accuracy = jnp.mean(correct(logits, batch['label']))
@@ -92,7 +80,7 @@ class Generalization(Players):
     def own_logits(self, state: State, batch, *, rng):
         """Logits [B, K] of source images, each with what its domain has of its own."""
         params = self.masked(state, PLAYER)
-        return self.network(params, state.batch_stats[PLAYER], batch['image'], train=False)[0]
+        return self.apply(PLAYER, params, state.batch_stats[PLAYER], batch['image'], train=False)[0]
 
     def unseen_logits(self, state: State, images, *, rng):
         """Logits [B, K] of images of unseen domains, and those with what each source has of its own [p, B, K], or None."""

@@ -39,14 +39,17 @@ class Players(Method):
             stats[player] = variables.get('batch_stats', {})
         return params, stats
 
-    def apply(self, player: str, params, batch_stats, inputs, *, train: bool, rng=None):
-        """A player's outputs and its batch statistics after this pass (unchanged unless `train`); rng: of its dropout."""
+    def apply(self, player: str, params, batch_stats, inputs, *, train: bool, rng=None, **options):
+        """A player's outputs and its batch statistics after this pass (unchanged unless `train`).
+
+        rng: of its dropout, in training. options: what else its module is called with, such as gates.
+        """
         variables = {'params': params, 'batch_stats': batch_stats}
         module = self.modules()[player]
         if not train:
-            return module.apply(variables, inputs, train=False), batch_stats
+            return module.apply(variables, inputs, train=False, **options), batch_stats
         rngs = {} if rng is None else {'dropout': rng}
-        outputs, new = module.apply(variables, inputs, train=True, mutable=['batch_stats'], rngs=rngs)
+        outputs, new = module.apply(variables, inputs, train=True, mutable=['batch_stats'], rngs=rngs, **options)
         return outputs, new.get('batch_stats', {})
 
     def masked(self, state: State, player: str, params=None):

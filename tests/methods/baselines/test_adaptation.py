@@ -311,7 +311,7 @@ def test_every_domain_has_its_own_statistics():
     for statistics in ('shared', 'own'):
         method = toy_method('dann', net=_Normalised(), statistics=statistics)
         state, _ = trained(method, domains, 100)
-        means = {d: np.asarray(method.running(state, F, d)['BatchNorm_0']['mean']) for d in ('source', 'target')}
+        means = {d: np.asarray(method.running(state.batch_stats, F, d)['BatchNorm_0']['mean']) for d in ('source', 'target')}
         found[statistics] = means
         for d in domains:
             norm = jax.tree.map(np.asarray, state.params[F]['BatchNorm_0'])

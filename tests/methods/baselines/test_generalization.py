@@ -22,7 +22,7 @@ def _state(method):
 
 
 def _outputs(method, state, images):
-    return method.network(state.params[PLAYER], state.batch_stats[PLAYER], images, train=True)[0]
+    return method.apply(PLAYER, state.params[PLAYER], state.batch_stats[PLAYER], images, train=True)[0]
 
 
 def test_the_aggregate_step_is_that_of_supervised_training():
