@@ -26,9 +26,11 @@ STATISTICS = ('shared', 'own')
 
 
 class Passes:
-    """The passes of a step in training mode: each goes on from the batch statistics that the one before it left.
+    """Applies players in training mode: an object is called once for every batch that passes through a player in a step.
 
-    batch_stats: those after the passes so far, by player.
+    The running statistics that one call leaves are those from which the next one goes on. Every call has dropout of its own.
+
+    batch_stats: the batch statistics by player, after the calls so far.
     """
 
     def __init__(self, method, params, batch_stats, rng):
@@ -132,7 +134,7 @@ class Adaptation(Players):
 
         Args:
           params: {player: parameters} that stand for the state's, under their masks.
-          turn: another number for every call within a step whose dropout shall be another.
+          turn: a number that differs between the calls within a step, so that each of them has dropout of its own.
         """
         own = {player: self.masked(state, player) for player in state.params} | (params or {})
         return Passes(self, own, state.batch_stats, jax.random.fold_in(state.step_rng(), turn))
@@ -168,7 +170,7 @@ class Adaptation(Players):
         return self.masked(state, player, state.memory['ema'][player] if self.ema and player in self.classifying else None)
 
     def running(self, batch_stats, player: str, domain: str):
-        """A player's running statistics of a domain: those of `batch_stats`, by player, that evaluation of it uses."""
+        """A player's running statistics that belong to a domain, out of the batch statistics of all players."""
         own = batch_stats[player]
         return own[domain] if self.statistics == 'own' else own
 
